@@ -1,0 +1,1 @@
+"""The service: routes a clip to a backend, buys it once, follows it to its end."""

@@ -1,0 +1,1 @@
+"""How to speak to each vendor of AI video. Knows no server, store, price or router."""
