@@ -1,0 +1,209 @@
+"""What a store promises, and the records and errors that it speaks in. No engine's name stands here.
+
+Law: what `accept`, `save` or any other write has returned from is on disk. A write that raised has changed nothing, but
+that after a failing disk a restart may show a change nobody was told of. To stop awaiting a write does not stop it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gateway.jobs import Attempt, Job
+from gateway.store.live import LiveView
+from providers.spec import Frozen
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+class Event(Frozen):
+    """One line of a job's history. `type` is the value of a JobEvent or AttemptEvent."""
+
+    job: str
+    type: str
+    at_us: int
+    attempt: str | None = None
+    data: dict[str, Any] = {}
+
+
+class Key(Frozen):
+    """One caller's API key, without the key: its text is shown once, when it is made, and kept as a hash only."""
+
+    id: str
+    name: str
+    hash: str  # SHA-256 hex of the key's text
+    hint: str  # its first and last characters, for people to tell keys apart
+    created_us: int
+    revoked_us: int | None = None
+    purse_usd_micros: int | None = None  # the most one of its jobs may spend, when the job names no purse
+    scopes: tuple[str, ...] = ()
+
+
+class Idempotency(Frozen):
+    """A caller's `Idempotency-Key`: the same key and fingerprint before `expires_us` is the same job."""
+
+    key: str
+    fingerprint: str  # hash of the parsed request
+    expires_us: int
+
+
+class Accepted(Frozen):
+    """What became of an accept: the new job, or on a replay the first one as it stands now."""
+
+    job: Job
+    replayed: bool = False
+
+
+class Trouble(Frozen):
+    """Why the store cannot write. `lasting`: only a new process can help (the disk failed, the file is gone)."""
+
+    message: str
+    lasting: bool = False
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class StoreError(Exception):
+    """The store could not do it. The message says what to do."""
+
+
+class BadStoreUrl(StoreError):
+    """The configured url names no store that we can open."""
+
+
+class StoreInUse(StoreError):
+    """Another process has this store open. `pid` is its process id, where it could be read."""
+
+    def __init__(self, message: str, *, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version than this one."""
+
+
+class StoreUnavailable(StoreError):
+    """Nothing was acknowledged: the disk is full or failing, the file is locked, or the store is closed."""
+
+
+class Conflict(StoreError):
+    """What is stored is not what this change was made from. Read again, decide again."""
+
+
+class KeyReused(StoreError):
+    """The idempotency key already stands for another request."""
+
+
+class InvariantBroken(StoreError):
+    """A constraint refused the change and nothing was written. A defect of ours, except for its subclasses."""
+
+
+class OperationTaken(InvariantBroken):
+    """The vendor's operation id belongs to another attempt already (I6)."""
+
+
+class AttemptMoved(InvariantBroken):
+    """The attempt is stored in a state from which it cannot become this one: a late or repeated finding."""
+
+
+class NameTaken(InvariantBroken):
+    """A live key has this name already."""
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """Durable jobs, attempts, events, keys and secrets. Every method runs on the loop that opened it.
+
+    A write raises StoreUnavailable when it could not be made durable; reads go on even then.
+    """
+
+    live: LiveView
+
+    async def open(self) -> None:
+        """Take the store, bring it to this version's schema, and load the live view.
+        Raises StoreInUse, StoreTooNew, StoreUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Finish every write that was begun, then give the store back."""
+        ...
+
+    async def accept(self, job: Job, *, decision: bytes, idempotency: Idempotency | None = None) -> Accepted:
+        """T1: job, decision (JSON), idempotency row and the event `job.accepted`, all or none, durable on return.
+        `job.created_us` is the now that an older key's expiry is judged by. Raises KeyReused."""
+        ...
+
+    async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
+        """The job after one `advance`, all or none: the stored version must be `job.version - 1`.
+
+        An attempt in `submitting` is new, and the one before it must allow a next (I5); any other is updated, along
+        ATTEMPT_TABLE only. An attempt that is not open has its `ended_us`, a followed one its operation. A job that
+        ends has its `ended_us` and brings its terminal event along. What is reserved stays within the purse; what it
+        cost need not. Raises Conflict when somebody saved the job first, AttemptMoved, OperationTaken,
+        InvariantBroken."""
+        ...
+
+    async def delete(self, job_id: str, at_us: int) -> bool:
+        """Take an ended job out of its caller's sight; the ledger stays. False when it is unknown, unfinished or
+        deleted already. Its version rises by one."""
+        ...
+
+    async def job(self, job_id: str) -> Job | None: ...
+
+    async def attempts(self, job_id: str) -> tuple[Attempt, ...]:
+        """In order of their `no`."""
+        ...
+
+    async def attempt(self, attempt_id: str) -> Attempt | None: ...
+
+    async def decision(self, job_id: str) -> bytes | None: ...
+
+    async def events(self, job_id: str) -> tuple[Event, ...]:
+        """In the order in which they happened."""
+        ...
+
+    async def list_jobs(
+        self, caller: str, *, after: str | None, limit: int, descending: bool = True
+    ) -> tuple[tuple[Job, ...], bool]:
+        """At most `limit` of the caller's jobs beyond the id `after`, by age, without deleted ones; and whether there
+        are more."""
+        ...
+
+    async def open_work(self) -> list[tuple[Job, Attempt | None]]:
+        """Every job that has not ended or has an open attempt, with its latest attempt, oldest first."""
+        ...
+
+    async def recent_attempts(self, limit: int) -> tuple[Attempt, ...]:
+        """The attempts that ended last, newest first."""
+        ...
+
+    async def create_key(self, key: Key) -> None:
+        """Raises NameTaken while a live key has this name."""
+        ...
+
+    async def keys(self) -> tuple[Key, ...]:
+        """All of them, revoked ones too, oldest first."""
+        ...
+
+    async def revoke_key(self, id_or_name: str, at_us: int) -> bool:
+        """False when no live key has this id or name. An id is looked for first."""
+        ...
+
+    async def secret(self, purpose: str) -> bytes:
+        """32 random bytes for this purpose, made on first use, the same ever after."""
+        ...
+
+    async def forget_expired(self, now_us: int) -> int:
+        """Delete idempotency rows past their time; how many."""
+        ...
+
+    def writable(self) -> bool:
+        """Whether the last write, or a probe since, became durable. Asking starts a probe when the answer is no."""
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """Why it is not writable; None when it is."""
+        ...

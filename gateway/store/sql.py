@@ -1,0 +1,143 @@
+"""A Store over any SQL engine: it names the transactions, keeps the live view in step, and makes what needs randomness.
+
+Law: no SQL and no engine's name here. The live view shows a job only once its commit has returned, and before whoever
+awaits that commit goes on.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from gateway.jobs import Attempt, Job
+from gateway.store import transactions
+from gateway.store.live import LiveView
+from gateway.store.spec import Accepted, Event, Idempotency, Key, Trouble
+from gateway.store.transactions import Transaction
+
+T = TypeVar("T")
+
+SECRET_BYTES = 32
+
+
+class Engine(Protocol):
+    """What a database must be able to do for us."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def write(self, transaction: Transaction[T], landed: Callable[[T], None] | None = None) -> T:
+        """Run it, durable on return. `landed` gets its result on the loop first, even when nobody awaits any more."""
+        ...
+
+    async def read(self, transaction: Transaction[T]) -> T: ...
+
+    def writable(self) -> bool: ...
+
+    def trouble(self) -> Trouble | None: ...
+
+
+class SqlStore:
+    """The Store of `gateway.store.spec`, whatever the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.live = LiveView()
+        self._engine = engine
+        self._secrets: dict[str, bytes] = {}
+
+    async def open(self) -> None:
+        await self._engine.open()
+        try:
+            for job, _ in await self.open_work():
+                self.live.put(job)
+            self.live.put_keys(await self.keys())
+        except BaseException:
+            await self._engine.close()
+            raise
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def accept(self, job: Job, *, decision: bytes, idempotency: Idempotency | None = None) -> Accepted:
+        def landed(accepted: Accepted) -> None:
+            self.live.put(accepted.job)
+
+        return await self._engine.write(transactions.accept(job, decision, idempotency), landed)
+
+    async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
+        def landed(_: None) -> None:
+            self.live.put(job)
+
+        await self._engine.write(transactions.save(job, attempt, events), landed)
+
+    async def delete(self, job_id: str, at_us: int) -> bool:
+        return await self._engine.write(transactions.delete(job_id, at_us), self._show) is not None
+
+    def _show(self, job: Job | None) -> None:
+        if job is not None:
+            self.live.put(job)
+
+    async def job(self, job_id: str) -> Job | None:
+        if (job := self.live.job(job_id)) is not None:
+            return job
+        job = await self._engine.read(transactions.read_job(job_id))
+        return self.live.newest(job) if job is not None else None
+
+    async def attempts(self, job_id: str) -> tuple[Attempt, ...]:
+        return await self._engine.read(transactions.read_attempts(job_id))
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        return await self._engine.read(transactions.read_attempt(attempt_id))
+
+    async def decision(self, job_id: str) -> bytes | None:
+        return await self._engine.read(transactions.read_decision(job_id))
+
+    async def events(self, job_id: str) -> tuple[Event, ...]:
+        return await self._engine.read(transactions.read_events(job_id))
+
+    async def list_jobs(
+        self, caller: str, *, after: str | None, limit: int, descending: bool = True
+    ) -> tuple[tuple[Job, ...], bool]:
+        jobs, more = await self._engine.read(transactions.list_jobs(caller, after, limit, descending=descending))
+        return tuple(self.live.newest(job) for job in jobs), more
+
+    async def open_work(self) -> list[tuple[Job, Attempt | None]]:
+        return await self._engine.read(transactions.open_work())
+
+    async def recent_attempts(self, limit: int) -> tuple[Attempt, ...]:
+        return await self._engine.read(transactions.recent_attempts(limit))
+
+    async def create_key(self, key: Key) -> None:
+        def landed(_: None) -> None:
+            self.live.put_keys([key])
+
+        await self._engine.write(transactions.create_key(key), landed)
+
+    async def keys(self) -> tuple[Key, ...]:
+        return await self._engine.read(transactions.read_keys())
+
+    async def revoke_key(self, id_or_name: str, at_us: int) -> bool:
+        def landed(key: Key | None) -> None:
+            if key is not None:
+                self.live.put_keys([key])
+
+        return await self._engine.write(transactions.revoke_key(id_or_name, at_us), landed) is not None
+
+    async def secret(self, purpose: str) -> bytes:
+        known = self._secrets.get(purpose) or await self._engine.read(transactions.read_secret(purpose))
+        if known is None:
+            fresh = secrets.token_bytes(SECRET_BYTES)
+            known = await self._engine.write(transactions.keep_secret(purpose, fresh))
+        self._secrets[purpose] = known
+        return known
+
+    async def forget_expired(self, now_us: int) -> int:
+        return await self._engine.write(transactions.forget_expired(now_us))
+
+    def writable(self) -> bool:
+        return self._engine.writable()
+
+    def trouble(self) -> Trouble | None:
+        return self._engine.trouble()
