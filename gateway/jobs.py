@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from providers.spec import Fault, Frozen, Operation, Video, VideoRequest
+from providers.spec import Fault, Frozen, Kind, Operation, Video, VideoRequest
 
 # --- what a caller asked for ------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class Attempt(Frozen):
     price_usd_micros: int  # reserved for it: its quote; 0 where the price is pretend
     started_us: int  # the intent, before the POST
     bucket: str = ""  # under which its render time counts: see health
-    bills_failures: bool = False
+    bills: tuple[Kind, ...] = ()  # endings that cost its price all the same
     cost_usd_micros: int | None = None  # None until known
     operation: Operation | None = None
     fault: Fault | None = None

@@ -233,8 +233,8 @@ def _secret(text: Any, environ: Mapping[str, str], *, where: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f'{where}: a secret is text, such as "env:NAME"')
     if text.startswith("env:"):
-        return environ.get(text[4:], "")
-    return text
+        text = environ.get(text[4:], "")
+    return text.strip()  # a file's or a shell's stray newline is no part of a key
 
 
 # --- where a value came from ------------------------------------------------------------------------------------------

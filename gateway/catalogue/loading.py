@@ -85,6 +85,9 @@ class _Row(Frozen):
     price_usd_per_second: Any = None
     price_usd_per_clip: Any = None
     failed_jobs_are_billed: bool = False
+    moderated_jobs_are_billed: bool = False
+    cancelled_jobs_are_billed: bool = False
+    output_days: float | None = None
     max_in_flight: int = 2
     poll_floor_seconds: float = 1.0
     checked: date | None = None

@@ -11,7 +11,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Literal
 
-from providers.spec import Camera, Frozen, Mode, VideoRequest
+from providers.spec import Camera, Frozen, Kind, Mode, VideoRequest
 
 MICROS = 1_000_000
 
@@ -113,10 +113,23 @@ class Backend(Frozen):
     price: Price | None = None  # None: not known, and so never bought
     pretend: bool = False  # the price is only ranked by, never charged
     failed_jobs_are_billed: bool = False
+    moderated_jobs_are_billed: bool = False  # a render that the vendor's own filter withheld
+    cancelled_jobs_are_billed: bool = False
+    output_days: float | None = None  # how long the vendor keeps the file, where it says so
     max_in_flight: int = 2  # renders at once, per account
     poll_floor_seconds: float = 1.0  # the vendor is never asked about one job more often than this
     checked: date | None = None  # when a person last compared the row with its source
     source: str = ""
+
+    @property
+    def billed_endings(self) -> tuple[Kind, ...]:
+        """The endings without a clip that cost the whole price."""
+        billed: tuple[Kind, ...] = ()
+        if self.failed_jobs_are_billed:
+            billed += tuple(kind for kind in Kind if not kind.is_callers and kind is not Kind.CANCELLED)
+        if self.moderated_jobs_are_billed:
+            billed += (Kind.CONTENT_POLICY,)
+        return (*billed, Kind.CANCELLED) if self.cancelled_jobs_are_billed else billed
 
 
 class Quote(Frozen, gc=False):

@@ -1,0 +1,1 @@
+"""The providers that the suite plays: one module each, with its `PLAYER`."""
