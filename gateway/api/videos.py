@@ -1,0 +1,173 @@
+"""`/v1/videos` after the purchase: read one, list them, cancel, delete, and the decision behind each.
+
+Law: a job is shown to its own caller only; another's answers exactly as one that does not exist. Reads come from
+memory, or are one indexed read; a cancel is a wish, and is called `cancelled` only once that is true (I9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from litestar import Request, delete, get, post
+from litestar.handlers import HTTPRouteHandler
+
+from gateway import ids
+from gateway.api import Rooms, view
+from gateway.api.answers import Answer, encode
+from gateway.api.auth import KeyRing
+from gateway.api.problems import Problem, not_found
+from gateway.jobs import Job, JobEvent, JobState, advance
+from gateway.store.spec import Conflict, Event, Key, Store
+
+SECOND = 1_000_000
+CANCEL_SECONDS = 10.0  # how long a cancel is waited for before it is answered as still under way
+CANCEL_TRIES = 20
+LIST_DEFAULT, LIST_MOST = 20, 100
+
+# what an event tells of its attempt; a vendor's own words stay with the operator
+_TOLD = frozenset({"backend", "kind", "code", "price_usd_micros", "cost_usd_micros"})
+
+
+class EventView(msgspec.Struct):
+    type: str
+    at_us: int
+    attempt: str | None
+    data: dict[str, Any]
+
+
+class DecisionView(msgspec.Struct, kw_only=True):
+    """Why this backend, and what happened since. `decision` is the one that the job was accepted with."""
+
+    id: str
+    object: str = "video.decision"
+    decision: msgspec.Raw
+    events: list[EventView]
+
+
+class DeletedView(msgspec.Struct):
+    id: str
+    object: str = "video.deleted"
+    deleted: bool = True
+
+
+async def own_job(store: Store, key: Key, job_id: str) -> Job:
+    """The caller's job of this id. Raises Problem 404, the same for what is unknown and what is another's."""
+    if not ids.is_id(job_id, "video"):
+        raise not_found()
+    job = store.live.job(job_id) or await store.job(job_id)
+    if job is None or job.caller != key.id or job.deleted_us is not None:
+        raise not_found()
+    return job
+
+
+def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
+    ring = KeyRing(rooms.store.live, rooms.settings)
+    store, live = rooms.store, rooms.store.live
+
+    @get("/v1/videos/{video_id:str}")
+    async def retrieve(request: Request[Any, Any, Any]) -> Answer:
+        key = ring.caller(request.scope)
+        return view.answer(await own_job(store, key, request.path_params["video_id"]), live)
+
+    @get("/v1/videos")
+    async def list_videos(request: Request[Any, Any, Any]) -> Answer:
+        key = ring.caller(request.scope)
+        after, limit, descending = _page(request)
+        jobs, has_more = await store.list_jobs(key.id, after=after, limit=limit, descending=descending)
+        shown = [view.view(job, live) for job in jobs]
+        page = view.PageView(
+            data=shown,
+            first_id=shown[0].id if shown else None,
+            last_id=shown[-1].id if shown else None,
+            has_more=has_more,
+        )
+        return Answer(encode(page))
+
+    @delete("/v1/videos/{video_id:str}", status_code=200)
+    async def remove(request: Request[Any, Any, Any]) -> Answer:
+        key = ring.caller(request.scope)
+        job = await own_job(store, key, request.path_params["video_id"])
+        if not job.state.is_terminal:
+            message = f"The video is still being made. Cancel it first: POST /v1/videos/{job.id}/cancel"
+            raise Problem(409, "video_not_finished", message)
+        if not await store.delete(job.id, rooms.now_us()):
+            raise not_found()
+        return Answer(encode(DeletedView(id=job.id)))
+
+    @post("/v1/videos/{video_id:str}/cancel", status_code=200)
+    async def cancel(request: Request[Any, Any, Any]) -> Answer:
+        key = ring.caller(request.scope)
+        job = await own_job(store, key, request.path_params["video_id"])
+        job = await _wish(store, job, now_us=rooms.now_us())
+        live.wake(job.id)
+        until = asyncio.get_running_loop().time() + CANCEL_SECONDS
+        while not job.state.is_terminal and job.cancel_requested:
+            left = until - asyncio.get_running_loop().time()
+            changed = await live.changed(job.id, job.version, left) if left > 0 else None
+            if changed is None:
+                return view.answer(job, live, status=202)
+            job = changed
+        if job.state is JobState.CANCELLED:
+            return view.answer(job, live)
+        raise _too_late(job)
+
+    @get("/v1/videos/{video_id:str}/decision")
+    async def decision(request: Request[Any, Any, Any]) -> Answer:
+        key = ring.caller(request.scope)
+        job = await own_job(store, key, request.path_params["video_id"])
+        kept = await store.decision(job.id)
+        events = [
+            EventView(
+                type=event.type,
+                at_us=event.at_us,
+                attempt=event.attempt,
+                data={name: value for name, value in event.data.items() if name in _TOLD},
+            )
+            for event in await store.events(job.id)
+        ]
+        return Answer(encode(DecisionView(id=job.id, decision=msgspec.Raw(kept or b"null"), events=events)))
+
+    return [retrieve, list_videos, remove, cancel, decision]
+
+
+async def _wish(store: Store, job: Job, *, now_us: int) -> Job:
+    """Write down that the caller wants an end, unless that stands there already or the end has come."""
+    for _ in range(CANCEL_TRIES):
+        if job.state.is_terminal or job.cancel_requested:
+            return job
+        wished = advance(job, JobEvent.CANCEL_REQUESTED, cancel_requested=True)
+        try:
+            await store.save(wished, events=(Event(job=job.id, type=JobEvent.CANCEL_REQUESTED, at_us=now_us),))
+            return wished
+        except Conflict:  # the worker was faster: wish again, from what is true now
+            job = store.live.job(job.id) or await store.job(job.id) or job
+    message = "The job changes too fast just now; ask again."
+    raise Problem(503, "busy", message, headers=[(b"retry-after", b"1")])
+
+
+def _too_late(job: Job) -> Problem:
+    if job.state is JobState.COMPLETED:
+        return Problem(409, "too_late", "The video is completed already; it cannot be cancelled.")
+    if job.state.is_terminal:
+        return Problem(409, "too_late", f"The job has ended already: it is {job.state.value}.")
+    message = "The backend cannot stop this render. It goes on, and will be billed; the job stays as it was."
+    return Problem(409, "too_late", message)
+
+
+def _page(request: Request[Any, Any, Any]) -> tuple[str | None, int, bool]:
+    """`after`, `limit`, `order` of a list. Raises Problem 422."""
+    query = request.query_params
+    after = query.get("after")
+    if after is not None and not ids.is_id(after, "video"):
+        raise Problem(
+            422, "invalid_cursor", "'after' is the id of a video, the last of the page before.", param="after"
+        )
+    text = query.get("limit", str(LIST_DEFAULT))
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= LIST_MOST):
+        raise Problem(422, "out_of_range", f"'limit' is a number from 1 to {LIST_MOST}.", param="limit")
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise Problem(422, "invalid_value", "'order' is asc or desc.", param="order")
+    return after, int(text), order == "desc"
