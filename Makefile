@@ -24,7 +24,9 @@ $(TEST): requirements-test.lock $(RUN)
 	@touch $@
 
 demo: $(RUN)
-	@$(BIN)/python -m deploy.demo
+	@mkdir -p out
+	@$(BIN)/filmgate generate deploy/demo/valley.jpg "a slow dolly towards the mountains, wind" --dev \
+		--model sandbox --seconds 5 --audio --size 1280x720 -o out/demo.mp4
 
 serve: $(RUN)
 	@$(BIN)/filmgate serve --dev

@@ -1,0 +1,274 @@
+"""The composition root: opens every room in order, hands each what it needs, and closes them in reverse.
+
+Law: the one module that knows every other. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server as Granian
+from litestar import Litestar
+
+from gateway import failpoints
+from gateway.admin import serve_admin
+from gateway.api import Rooms, application
+from gateway.catalogue import load as load_catalogue
+from gateway.health import Health
+from gateway.media import Pictures
+from gateway.router import Policy
+from gateway.settings import Account, Settings, provider_modules
+from gateway.store import admin_socket, connect, files_folder
+from gateway.store.spec import Store, StoreUnavailable
+from gateway.worker import Worker
+from gateway.worker.buyer import Buyer, Line
+from providers.guard import Guard
+from providers.spec import Closes
+from providers.transport import Transport
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+CONNECTIONS = 8192  # granian's own limit lets its backlog of idle streams block the health route
+
+
+class CannotServe(Exception):
+    """The server cannot start. The message says what to do."""
+
+
+class Gateway:
+    """The running service, apart from its sockets."""
+
+    def __init__(self, *, rooms: Rooms, settings: Settings, store: Store, admin_socket: Path) -> None:
+        self.rooms = rooms
+        self.settings = settings
+        self.store = store
+        self.admin_socket = admin_socket
+
+    def asgi(self) -> Litestar:
+        """The HTTP application."""
+        return application(self.rooms)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gateway]:
+    """The service, from the store up; without its worker when `work` is false. Raises what the store raises."""
+    failpoints.arm(settings.failpoint)
+    catalogue = load_catalogue(settings.catalogue)
+    names: dict[str, list[str]] = {}
+    for account in settings.accounts:
+        names.setdefault(account.provider, []).append(account.name)
+    slots = {
+        provider: sum(a.max_in_flight or 0 for a in settings.accounts if a.provider == provider)
+        for provider in names
+        if all(a.max_in_flight for a in settings.accounts if a.provider == provider)
+    }
+    health = Health(names, slots)
+    policy = Policy(sort=settings.routing.sort, usd_per_minute_of_waiting=settings.routing.usd_per_minute_of_waiting)
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(_folder(settings))
+        url = settings.store.url if not settings.fleeting else f"sqlite:///{folder}/dev.db"
+        store = connect(url)
+        await store.open()
+        stack.push_async_callback(store.close)
+        guard = Guard(settings.egress.allow)
+        transport = Transport(guard=guard, read_seconds=settings.routing.read_seconds)
+        stack.push_async_callback(transport.close)
+        lines = [_line(account, transport, folder) for account in settings.accounts]
+        for line in lines:
+            if isinstance(line.adapter, Closes):
+                stack.push_async_callback(line.adapter.close)
+        pictures = Pictures(folder / "pictures", transport.fetch)
+        buyer = Buyer(
+            catalogue=catalogue,
+            health=health,
+            policy=policy,
+            routing=settings.routing,
+            lines=lines,
+            configured=settings.configured,
+        )
+        worker = Worker(
+            store=store,
+            buyer=buyer,
+            pictures=pictures,
+            routing=settings.routing,
+            public_url=settings.server.public_url,
+        )
+        rooms = Rooms(
+            settings=settings,
+            catalogue=catalogue,
+            health=health,
+            policy=policy,
+            store=store,
+            pictures=pictures,
+            transport=transport,
+            now_us=lambda: time.time_ns() // 1000,
+        )
+        if work:
+            await worker.start()
+            pictures.sweep()
+            stack.push_async_callback(worker.stop)
+        yield Gateway(rooms=rooms, settings=settings, store=store, admin_socket=admin_socket(url))
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event, work: bool = True
+) -> None:
+    """Serve until `stop` is set; `ready` is told the address once requests are answered.
+
+    Raises CannotServe, and what the store raises.
+    """
+    async with opened(settings, work=work) as gateway:
+        if not settings.dev and settings.local_key is None and not await gateway.store.keys():
+            raise CannotServe(
+                "there is no API key yet. Make one with: filmgate keys create NAME\n"
+                "(or try Filmgate without any key, on this machine only: filmgate serve --dev)"
+            )
+        host, port = settings.server.host, settings.server.port
+        _must_be_free(host, port)
+        server = Granian(
+            gateway.asgi(),
+            address=host,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=CONNECTIONS,
+            log_enabled=False,
+        )
+        admin = await serve_admin(gateway.admin_socket, gateway.store)
+        try:
+            serving = asyncio.create_task(server.serve())
+            await _answering(host, port, serving)
+            if ready is not None:
+                ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            stopping = asyncio.create_task(stop.wait())
+            keeping = asyncio.create_task(_keep_house(gateway.store))
+            await asyncio.wait({serving, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            server.stop()  # type: ignore[no-untyped-call]
+            await serving
+            stopping.cancel()
+            if keeping.done():
+                keeping.result()
+            keeping.cancel()
+        finally:
+            await admin.close()
+
+
+def run(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """`serve` in an event loop of its own, until SIGINT or SIGTERM."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, stop.set)
+        await serve(settings, ready=ready, stop=stop)
+
+    loop_factory: Any = None
+    with contextlib.suppress(ImportError):
+        import uvloop  # not on every platform
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def configure_log(settings: Settings) -> None:
+    """One event per line on stderr: for people in a terminal, as JSON elsewhere."""
+    console = settings.log.format == "console" or (settings.log.format == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if not console else structlog.processors.StackInfoRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log.level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    for name in ("granian", "_granian", "httpx", "httpcore"):  # httpx would print addresses, and a callback's token
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _line(account: Account, transport: Transport, folder: Path) -> Line:
+    """One account's adapter. A provider that keeps files gets a folder beside the store, unless it names its own."""
+    module = provider_modules()[account.provider]
+    settings = account.settings
+    if getattr(settings, "folder", "") is None:
+        settings = msgspec.structs.replace(settings, folder=str(folder / account.provider))
+    try:
+        adapter = module.make(settings, transport)
+    except ValueError as error:
+        raise CannotServe(f"[providers.{account.provider}], account {account.name!r}: {error}") from error
+    return Line(
+        provider=account.provider,
+        account=account.name,
+        adapter=adapter,
+        max_in_flight=account.max_in_flight,
+        callbacks=account.callbacks,
+    )
+
+
+@contextlib.contextmanager
+def _folder(settings: Settings) -> Iterator[Path]:
+    """Where files that belong to the store are kept: beside it, or in a temporary folder."""
+    if settings.fleeting:
+        with tempfile.TemporaryDirectory(prefix="filmgate-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+        return
+    folder = files_folder(settings.store.url)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    yield folder
+
+
+def _must_be_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotServe(
+                f"{host}:{port} cannot be listened on: {error.strerror}. Choose another --port."
+            ) from error
+
+
+async def _keep_house(store: Store) -> None:
+    """Forgets what has expired, hour by hour; raises CannotServe once only a new process could write again."""
+    for second in itertools.count():
+        trouble = store.trouble()
+        if trouble is not None and trouble.lasting:
+            raise CannotServe(f"the store can no longer be written: {trouble.message}")
+        if second % 3600 == 0:
+            with contextlib.suppress(StoreUnavailable):
+                await store.forget_expired(time.time_ns() // 1000)
+        await asyncio.sleep(1)
+
+
+async def _answering(host: str, port: int, serving: asyncio.Task[None]) -> None:
+    """Returns once a connection is taken; raises what ended the server before."""
+    while not serving.done():
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
+    await serving

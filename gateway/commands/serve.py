@@ -1,0 +1,40 @@
+"""`filmgate serve`: the service, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway import app
+from gateway.commands.options import config_option, said_plainly, settings_of
+from providers.guard import is_loopback
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  filmgate serve --dev                      no key, no vendor: clips are rendered on this machine
+  filmgate keys create alice
+  filmgate serve --config filmgate.toml --port 9000
+"""
+)
+@config_option
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: 8080]")
+@click.option("--dev", is_flag=True, help='Loopback only, sandbox on, the key "dev", a store that ends with it.')
+def serve(config: Path | None, host: str | None, port: int | None, dev: bool) -> None:
+    """Serve the API until SIGINT or SIGTERM."""
+    settings = settings_of(config, dev=dev, overrides={"server.host": host, "server.port": port})
+    if dev and not is_loopback(settings.server.host):
+        raise click.UsageError(
+            f"--dev accepts a key that everybody knows, so it listens on loopback only, not on "
+            f"{settings.server.host}. Make a key with `filmgate keys create NAME` to serve others."
+        )
+    app.configure_log(settings)
+
+    def ready(url: str) -> None:
+        click.echo(f"Filmgate answers at {url}/v1" + (' with the key "dev"' if dev else ""), err=True)
+
+    with said_plainly():
+        app.run(settings, ready=ready)

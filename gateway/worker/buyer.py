@@ -1,0 +1,220 @@
+"""Which backend is tried next, with which account, and what it may cost.
+
+Law: nothing is chosen that the caller's request, purse, deadline or `provider` object forbids, nor a backend that this
+job has already bought from. Decides on what is known now; sends nothing and saves nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.catalogue import Backend, Candidate, Catalogue, Code, UnknownModel, dollars, match
+from gateway.health import Health, bucket
+from gateway.jobs import Attempt, AttemptState, Job, Routing
+from gateway.router import Decision, Policy, Ranked, rank
+from gateway.settings import Routing as RoutingSettings
+from gateway.worker import pace
+from providers.spec import Fault, Kind, Provider, Verdict, VideoRequest
+
+SECOND = 1_000_000
+NO_SLOT_SECONDS = 1.0  # until a job that found every account busy asks again
+NO_BACKEND_SECONDS = 5.0  # until a job that found every backend resting asks again
+
+
+class Line(NamedTuple):
+    """One account, ready to be spoken to."""
+
+    provider: str
+    account: str
+    adapter: Provider
+    max_in_flight: int | None = None  # the operator's own limit; else the backend's
+    callbacks: bool = True
+
+
+class Choice(NamedTuple):
+    """The next attempt's backend and account."""
+
+    candidate: Candidate
+    line: Line
+    routing: Routing
+    first_look_seconds: float
+
+
+class Wait(NamedTuple):
+    """Nothing now, something perhaps later."""
+
+    seconds: float
+
+
+class Pass(NamedTuple):
+    """Nothing any more: the job fails, for this reason."""
+
+    code: str
+    fault: Fault | None
+
+
+class Buyer:
+    """Chooses by the catalogue, the live figures and the operator's policy; knows how busy each account is."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        health: Health,
+        policy: Policy,
+        routing: RoutingSettings,
+        lines: Sequence[Line],
+        configured: Collection[str],
+    ) -> None:
+        self.health = health
+        self._catalogue = catalogue
+        self._policy = policy
+        self._routing = routing
+        self._lines = {(line.provider, line.account): line for line in lines}
+        self._configured = configured
+        self._in_flight: Counter[tuple[str, str]] = Counter()
+        self._backends = {backend.id: backend for backend in catalogue.backends}
+
+    def line(self, provider: str, account: str) -> Line | None:
+        return self._lines.get((provider, account))
+
+    def opened(self, attempt: Attempt) -> None:
+        """An attempt takes a slot, from its intent on."""
+        self._in_flight[attempt.provider, attempt.account] += 1
+        self.health.started(attempt.backend)
+
+    def closed(self, attempt: Attempt, *, now_us: int) -> None:
+        """An attempt gives its slot back and is remembered for what it was."""
+        self._in_flight[attempt.provider, attempt.account] -= 1
+        self.health.ended(attempt.backend)
+        render = None
+        if attempt.state is AttemptState.SUCCEEDED and attempt.ended_us is not None:
+            render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / SECOND
+        elif attempt.fault is None:
+            return
+        self.health.observe(
+            backend=attempt.backend,
+            bucket=attempt.bucket,
+            at_us=now_us,
+            render_seconds=render,
+            fault=None if render is not None else attempt.fault,
+            account=attempt.account,
+        )
+
+    def decide(self, job: Job, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
+        """The job's request, matched and ranked on what is known now. Raises UnknownModel."""
+        spec = job.spec
+        target = self._catalogue.resolve(spec.model, self._routing.aliases)
+        found = match(self._catalogue, target, spec.video, spec.preferences, configured=self._configured)
+        decision = rank(found, self.health, self._policy, spec.preferences, now_us=now_us)
+        return decision, {candidate.backend.id: candidate for candidate in found.candidates}
+
+    def choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
+        """What to try next, given everything that this job has tried."""
+        last = attempts[-1].fault if attempts else None
+        code = pace.CODES[last.kind] if last else "no_backend"
+        if pace.taken_on(attempts) >= self._routing.max_attempts:
+            return Pass(code, last)
+        try:
+            decision, candidates = self.decide(job, now_us=now_us)
+        except UnknownModel as error:
+            return Pass("model_not_found", Fault(kind=Kind.INVALID_REQUEST, verdict=Verdict.NEVER, message=str(error)))
+        spent = sum(attempt.spent_usd_micros for attempt in attempts)
+        waits: list[float] = []
+        over_purse: Ranked | None = None
+        for ranked in decision.ranked:
+            until = pace.closed_until(attempts, ranked.backend)
+            if until > now_us:
+                waits.append((until - now_us) / SECOND)
+                continue
+            candidate = candidates[ranked.backend]
+            if spent + candidate.quote.charge_usd_micros > job.purse_usd_micros:
+                over_purse = over_purse or ranked
+                continue
+            line = self._free_line(candidate.backend, now_us=now_us)
+            if line is None:
+                waits.append(NO_SLOT_SECONDS)
+                continue
+            return self._choice(candidate, ranked, line, now_us=now_us, again=bool(attempts))
+        resting = any(refusal.code is Code.UNAVAILABLE for refusal in decision.refusals)
+        if resting and not (last is not None and last.kind.is_operators):  # a refused account does not mend by waiting
+            waits.append(NO_BACKEND_SECONDS)
+        soonest = min(waits, default=float("inf"))
+        if soonest != float("inf"):
+            return Wait(soonest)
+        if over_purse is None:
+            return Pass(code, last)
+        message = (
+            f"{over_purse.backend} could go on for {over_purse.quote}, but {dollars(spent)} of the job's purse of "
+            f"{dollars(job.purse_usd_micros)} are spent or may be"
+        )
+        if last is None:
+            return Pass("purse_exhausted", Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.NEVER, message=message))
+        return Pass(code, msgspec.structs.replace(last, message=f"{last.message}; {message}"))
+
+    def attempt(self, job: Job, choice: Choice, *, id: str, now_us: int) -> Attempt:
+        """The attempt of this choice, as it is written down before its POST."""
+        backend, request = choice.candidate.backend, choice.candidate.request
+        return Attempt(
+            id=id,
+            job=job.id,
+            no=job.attempts + 1,
+            state=AttemptState.SUBMITTING,
+            backend=backend.id,
+            provider=backend.provider,
+            account=choice.line.account,
+            model_id=backend.model_id[request.mode],
+            price_usd_micros=choice.candidate.quote.charge_usd_micros,
+            bills=backend.billed_endings,
+            bucket=bucket(request),
+            started_us=now_us,
+        )
+
+    def request_of(self, job: Job, attempt: Attempt, *, now_us: int) -> VideoRequest | None:
+        """The request as this attempt's backend was asked, made anew; None when the backend is gone."""
+        try:
+            _, candidates = self.decide(job, now_us=now_us)
+        except UnknownModel:
+            return None
+        candidate = candidates.get(attempt.backend)
+        return candidate.request if candidate else None
+
+    def outlook(self, attempt: Attempt, elapsed: float, *, now_us: int) -> tuple[float, float]:
+        """By the figures so far: the share of the render that is done (0 to 0.95), and seconds until the next look."""
+        backend = self._backends.get(attempt.backend)
+        if backend is None:
+            return 0.0, pace.LONGEST_LOOK_SECONDS
+        figures = self.health.figures(backend, attempt.bucket, now_us=now_us)
+        look = pace.next_look(
+            elapsed, p50=figures.p50_seconds, p95=figures.p95_seconds, floor=backend.poll_floor_seconds
+        )
+        return min(0.9 * elapsed / max(figures.p50_seconds, 0.1), 0.95), look
+
+    def _choice(self, candidate: Candidate, ranked: Ranked, line: Line, *, now_us: int, again: bool) -> Choice:
+        backend = candidate.backend
+        figures = self.health.figures(backend, bucket(candidate.request), now_us=now_us)
+        routing = Routing(
+            backend=backend.id,
+            provider=backend.provider,
+            reason=f"{ranked.reason}; chosen after another attempt failed" if again else ranked.reason,
+            estimated_cost_usd_micros=candidate.quote.usd_micros,
+            pretend=candidate.quote.pretend,
+            eta_seconds=round(ranked.expected_finish_seconds, 1),
+        )
+        look = pace.next_look(0.0, p50=figures.p50_seconds, p95=figures.p95_seconds, floor=backend.poll_floor_seconds)
+        return Choice(candidate, line, routing, look)
+
+    def _free_line(self, backend: Backend, *, now_us: int) -> Line | None:
+        """The least busy account of the backend's provider that is in service and has a slot left."""
+        free = [
+            (self._in_flight[line.provider, line.account], line)
+            for line in self._lines.values()
+            if line.provider == backend.provider
+            and self.health.account_available(line.provider, line.account, now_us=now_us)
+            and self._in_flight[line.provider, line.account] < (line.max_in_flight or backend.max_in_flight)
+        ]
+        return min(free, key=lambda pair: pair[0])[1] if free else None
