@@ -67,6 +67,11 @@ class Routing(Frozen):
     grace_seconds: float = 30.0
     aliases: dict[str, Alias] = {}
 
+    @property
+    def overdue_seconds(self) -> float:
+        """So long after its intent, no reply to a submit can come any more."""
+        return self.intent_seconds + self.read_seconds + self.grace_seconds
+
 
 class Log(Frozen):
     format: Literal["auto", "console", "json"] = "auto"  # auto: console in a terminal, else json
@@ -234,7 +239,7 @@ def _secret(text: Any, environ: Mapping[str, str], *, where: str) -> str:
         raise ValueError(f'{where}: a secret is text, such as "env:NAME"')
     if text.startswith("env:"):
         text = environ.get(text[4:], "")
-    return text.strip()  # a file's or a shell's stray newline is no part of a key
+    return str(text).strip()  # a file's or a shell's stray newline is no part of a key
 
 
 # --- where a value came from ------------------------------------------------------------------------------------------

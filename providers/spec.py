@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol, dataclass_transform, runtime_checkable
+from typing import Any, Literal, Protocol, dataclass_transform, runtime_checkable
 
 import msgspec
 
@@ -206,6 +206,7 @@ class Fault(Frozen):
     verdict: Verdict
     message: str = ""
     code: str = ""  # the vendor's own word for it, for the operator's eyes
+    retry_after_seconds: float | None = None  # where the vendor says when to ask again
 
 
 class Outcome(enum.StrEnum):
@@ -312,6 +313,13 @@ class Finds(Protocol):
     ) -> Operation | None:
         """Look for a submission whose reply was lost. None: not there (yet)."""
         ...
+
+
+@runtime_checkable
+class Disproves(Finds, Protocol):
+    """A `Finds` that looks up by our own client id: once every reply is overdue, what is not found was not bought."""
+
+    absence_disproves: Literal[True]
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def rung(house: House) -> list[tuple[str, bytes]]:
     heard: list[tuple[str, bytes]] = []
-    house.store.live.on_ring(lambda attempt, body: heard.append((attempt, body)))
+    house.store.live.on_ring(lambda attempt, body, headers: heard.append((attempt, body)))
     return heard
 
 

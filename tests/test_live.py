@@ -172,11 +172,11 @@ async def test_wakes_and_rings_reach_the_worker_once_it_listens() -> None:
     live = LiveView()
     heard: list[object] = []
     live.wake("video_1")  # nobody listens yet: no error
-    live.ring("attempt_1", b"")
+    live.ring("attempt_1", b"", {})
 
     live.on_wake(heard.append)
-    live.on_ring(lambda attempt, body: heard.append((attempt, body)))
+    live.on_ring(lambda attempt, body, headers: heard.append((attempt, body)))
     live.wake("video_2")
-    live.ring("attempt_2", b'{"status":"OK"}')
+    live.ring("attempt_2", b'{"status":"OK"}', {})
 
     assert heard == ["video_2", ("attempt_2", b'{"status":"OK"}')]

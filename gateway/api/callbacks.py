@@ -31,7 +31,8 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         attempt = tokens.verify(token, secrets[0]) if len(token) <= MAX_TOKEN_CHARS else None
         if attempt is None or not ids.is_id(attempt, "att"):
             raise not_found("callback")
-        rooms.store.live.ring(attempt, await wire.read(request, limit=wire.SMALL))
+        body = await wire.read(request, limit=wire.SMALL)
+        rooms.store.live.ring(attempt, body, dict(request.headers))
         return Answer(_HEARD)
 
     return [callback]

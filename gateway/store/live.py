@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.jobs import Job, JobState
@@ -30,7 +30,7 @@ class LiveView:
         self._waiting: dict[str, list[tuple[int, asyncio.Future[Job | None]]]] = {}
         self._keys: dict[str, Key] = {}
         self._wake: Callable[[str], None] | None = None
-        self._ring: Callable[[str, bytes], None] | None = None
+        self._ring: Callable[[str, bytes, Mapping[str, str]], None] | None = None
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class LiveView:
         """Who listens to `wake`: the worker. It must return at once."""
         self._wake = callback
 
-    def on_ring(self, callback: Callable[[str, bytes], None]) -> None:
+    def on_ring(self, callback: Callable[[str, bytes, Mapping[str, str]], None]) -> None:
         """Who listens to `ring`: the worker. It must return at once."""
         self._ring = callback
 
@@ -125,10 +125,10 @@ class LiveView:
         if self._wake is not None:
             self._wake(job_id)
 
-    def ring(self, attempt_id: str, body: bytes) -> None:
+    def ring(self, attempt_id: str, body: bytes, headers: Mapping[str, str]) -> None:
         """A vendor's callback → worker: look at this attempt now. `body` is what it says: a claim."""
         if self._ring is not None:
-            self._ring(attempt_id, body)
+            self._ring(attempt_id, body, headers)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 

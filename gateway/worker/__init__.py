@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -19,6 +19,7 @@ from gateway.store.spec import Conflict, Store, StoreUnavailable
 from gateway.worker.books import Books
 from gateway.worker.buyer import Buyer
 from gateway.worker.steps import Steps
+from gateway.worker.watching import Ring
 
 log = structlog.get_logger(__name__)
 
@@ -43,14 +44,15 @@ class Worker:
         self._buyer = buyer
         self._stopping = False
         self._gate = asyncio.Semaphore(STEPS_AT_ONCE)
-        self._books = Books(store=store, buyer=buyer, pictures=pictures, routing=routing, now_us=now_us)
+        self._books = Books(
+            store=store, buyer=buyer, pictures=pictures, routing=routing, public_url=public_url, now_us=now_us
+        )
         self._steps = Steps(
             store=store,
             books=self._books,
             buyer=buyer,
             pictures=pictures,
             routing=routing,
-            public_url=public_url,
             now_us=now_us,
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -59,7 +61,7 @@ class Worker:
 
     async def start(self) -> None:
         """Take up every unfinished job of the store, then listen to the live view."""
-        self._steps.callback_key = await self._store.secret("callback")
+        self._books.callback_key = await self._store.secret("callback")
         self._buyer.health.rebuild(await self._store.recent_attempts(REMEMBERED_ATTEMPTS))
         for job, attempt in await self._store.open_work():
             self._books.resume(job, attempt)
@@ -80,12 +82,12 @@ class Worker:
     def _wake(self, job_id: str) -> None:
         self._at(job_id, 0)
 
-    def _ring(self, attempt_id: str, body: bytes) -> None:
+    def _ring(self, attempt_id: str, body: bytes, headers: Mapping[str, str]) -> None:
         job_id = self._books.job_of.get(attempt_id)
         if job_id is None:
             log.info("callback.rang_for_nothing_open", attempt=attempt_id)
             return
-        self._steps.claims[attempt_id] = body
+        self._steps.watching.rang(attempt_id, Ring(body, headers))
         self._at(job_id, 0)
 
     def _at(self, job_id: str, seconds: float) -> None:

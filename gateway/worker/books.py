@@ -13,14 +13,14 @@ from typing import Any
 
 import structlog
 
-from gateway import failpoints
-from gateway.jobs import Attempt, AttemptEvent, AttemptState, Job, JobEvent, advance
+from gateway import failpoints, tokens
+from gateway.jobs import Attempt, AttemptEvent, AttemptState, Job, JobEvent, advance, advance_attempt
 from gateway.media import Pictures
 from gateway.settings import Routing
 from gateway.store.spec import Conflict, Event, Store, StoreUnavailable
 from gateway.worker import pace
-from gateway.worker.buyer import Buyer, Choice
-from providers.spec import Fault, Succeeded
+from gateway.worker.buyer import Buyer, Choice, Line
+from providers.spec import Fault, Operation, Succeeded
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,14 @@ class Books:
     """`open` holds each job's open attempt, `job_of` the job of each open attempt."""
 
     def __init__(
-        self, *, store: Store, buyer: Buyer, pictures: Pictures, routing: Routing, now_us: Callable[[], int]
+        self,
+        *,
+        store: Store,
+        buyer: Buyer,
+        pictures: Pictures,
+        routing: Routing,
+        public_url: str | None,
+        now_us: Callable[[], int],
     ) -> None:
         self.open: dict[str, Attempt] = {}
         self.job_of: dict[str, str] = {}
@@ -42,6 +49,14 @@ class Books:
         self._routing = routing
         self._now_us = now_us
         self._giving_up = False
+        self._public_url = public_url.rstrip("/") if public_url else None
+        self.callback_key = b""
+
+    def callback_url(self, attempt: Attempt, line: Line) -> str | None:
+        """Where the vendor rings for this attempt; the same each time, so that a submit can be found by it."""
+        if self._public_url is None or not line.callbacks:
+            return None
+        return f"{self._public_url}/callbacks/{tokens.sign(attempt.id, self.callback_key)}"
 
     def give_up(self) -> None:
         """The process is going: a store that cannot write is not waited for any more."""
@@ -73,6 +88,13 @@ class Books:
         self._follow(attempt)
         self._buyer.opened(attempt)
         log.info("attempt.started", job=job.id, attempt=attempt.id, backend=attempt.backend)
+
+    async def accepted(self, job_id: str, attempt: Attempt, operation: Operation) -> None:
+        """T3: the vendor's handle of an attempt that was taken on, by its reply or found later."""
+        event = AttemptEvent.FOUND if attempt.state is AttemptState.UNKNOWN else AttemptEvent.ACCEPTED
+        running = advance_attempt(attempt, event, operation=operation, accepted_us=self._now_us(), fault=None)
+        await self.note(job_id, running, event)
+        log.info(event.value, job=job_id, attempt=attempt.id, backend=attempt.backend)
 
     async def note(self, job_id: str, attempt: Attempt, event: AttemptEvent) -> None:
         """A change of an attempt that stays open (T3)."""

@@ -82,6 +82,10 @@ class Buyer:
     def line(self, provider: str, account: str) -> Line | None:
         return self._lines.get((provider, account))
 
+    def free(self, choice: Choice) -> None:
+        """Give back the slot that `choose` held for this choice: its attempt has one of its own by now, or none."""
+        self._in_flight[choice.line.provider, choice.line.account] -= 1
+
     def opened(self, attempt: Attempt) -> None:
         """An attempt takes a slot, from its intent on."""
         self._in_flight[attempt.provider, attempt.account] += 1
@@ -114,7 +118,7 @@ class Buyer:
         return decision, {candidate.backend.id: candidate for candidate in found.candidates}
 
     def choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
-        """What to try next, given everything that this job has tried."""
+        """What to try next, given everything that this job has tried. A Choice holds a slot until `free`."""
         last = attempts[-1].fault if attempts else None
         code = pace.CODES[last.kind] if last else "no_backend"
         if pace.taken_on(attempts) >= self._routing.max_attempts:
@@ -139,6 +143,7 @@ class Buyer:
             if line is None:
                 waits.append(NO_SLOT_SECONDS)
                 continue
+            self._in_flight[line.provider, line.account] += 1  # held until `free`: nobody else may take it
             return self._choice(candidate, ranked, line, now_us=now_us, again=bool(attempts))
         resting = any(refusal.code is Code.UNAVAILABLE for refusal in decision.refusals)
         if resting and not (last is not None and last.kind.is_operators):  # a refused account does not mend by waiting

@@ -57,7 +57,7 @@ def closed_until(attempts: Iterable[Attempt], backend: str) -> float:
         nothing_bought = attempt.state in (AttemptState.NOT_SENT, AttemptState.REJECTED)
         if not (nothing_bought and attempt.fault is not None and attempt.fault.kind in _CAPACITY):
             return float("inf")
-        until = (attempt.ended_us or attempt.started_us) + wait * 1e6
+        until = (attempt.ended_us or attempt.started_us) + max(wait, attempt.fault.retry_after_seconds or 0.0) * 1e6
         wait = min(wait * 2, RETRY_SECONDS[1])
     return until
 

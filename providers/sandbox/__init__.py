@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import msgspec
 
@@ -75,6 +75,7 @@ class Adapter:
 
     name = "sandbox"
     takes: tuple[MediaForm, ...] = (MediaForm.BYTES,)
+    absence_disproves: Literal[True] = True  # orders are named by our own id
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -1,0 +1,224 @@
+"""What has been sent: looked at until it ends, looked for while its outcome is unknown.
+
+Laws. Nothing here ever sends a paid POST. A callback only rings: what it claims is believed after an authenticated
+poll. An attempt whose outcome is unknown is disproved only where the vendor looks it up by our own id, and only once
+its reply is long overdue (I4); else it waits for its callback until the operator's policy ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from gateway import failpoints
+from gateway.jobs import Attempt, AttemptEvent, Job, advance_attempt
+from gateway.settings import Routing
+from gateway.store.live import LiveView
+from gateway.worker import pace
+from gateway.worker.books import Books
+from gateway.worker.buyer import Buyer, Line
+from providers.spec import (
+    Cancels,
+    ChecksCallback,
+    Disproves,
+    Failed,
+    Finds,
+    Kind,
+    NamesOperation,
+    Operation,
+    ProviderError,
+    Queued,
+    Running,
+    Status,
+    Succeeded,
+)
+
+log = structlog.get_logger(__name__)
+
+LOST_AFTER_SECONDS = 60.0  # a vendor may take this long to know a job that it has accepted
+FOLLOW_SECONDS = 24 * 3600.0  # an ended job's open attempt is followed this long, for its cost
+CANCELLING_SECONDS = 1.0  # between two looks at a render that was asked to stop
+SECOND = 1_000_000
+
+
+class Ring(NamedTuple):
+    """One callback, as it came."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Watching:
+    """Follows attempts that are running or of unknown outcome. Each method returns seconds until the next look."""
+
+    def __init__(
+        self, *, live: LiveView, books: Books, buyer: Buyer, routing: Routing, now_us: Callable[[], int]
+    ) -> None:
+        self._live = live
+        self._books = books
+        self._buyer = buyer
+        self._routing = routing
+        self._now_us = now_us
+        self._rings: dict[str, Ring] = {}  # attempt → its last callback
+        self._asked: set[str] = set()  # attempts whose vendor was asked to stop
+        self._lost_us: dict[str, int] = {}  # attempt → when its vendor first did not know it
+
+    def rang(self, attempt_id: str, ring: Ring) -> None:
+        """A callback came for this attempt."""
+        self._rings[attempt_id] = ring
+
+    def has_rung(self, attempt: Attempt) -> bool:
+        return attempt.id in self._rings
+
+    # --- of unknown outcome -------------------------------------------------------------------------------------------
+
+    async def reconcile(self, job: Job, attempt: Attempt) -> float | None:
+        """Find out what became of a submit whose reply was lost, without ever sending it again."""
+        if job.cancel_requested and not job.state.is_terminal:
+            await self._books.refuse_cancel(job.id)
+        line = self._buyer.line(attempt.provider, attempt.account)
+        waited = (self._now_us() - attempt.started_us) / SECOND
+        if line is not None:
+            operation = await self._claimed(attempt, line) or await self._found(job, attempt, line)
+            if operation is not None:
+                await self._books.accepted(job.id, attempt, operation)
+                return 0.0
+            if isinstance(line.adapter, Disproves) and waited > self._routing.overdue_seconds:
+                gone = advance_attempt(attempt, AttemptEvent.DISPROVED, cost_usd_micros=0, ended_us=self._now_us())
+                return await self._close(job, gone, AttemptEvent.DISPROVED)
+        window = self._routing.unknown_after_seconds
+        if waited < window or (self._routing.on_unknown == "hold" and not job.state.is_terminal):
+            return pace.next_doubt(waited, window=window)
+        off = advance_attempt(
+            attempt, AttemptEvent.WRITTEN_OFF, cost_usd_micros=attempt.price_usd_micros, ended_us=self._now_us()
+        )
+        log.warning("attempt.written_off", job=job.id, attempt=attempt.id, usd_micros=attempt.price_usd_micros)
+        return await self._close(job, off, AttemptEvent.WRITTEN_OFF)
+
+    async def _claimed(self, attempt: Attempt, line: Line) -> Operation | None:
+        """The operation that a callback named, once the vendor itself knows it."""
+        ring = self._rings.pop(attempt.id, None)
+        if ring is None or not isinstance(line.adapter, NamesOperation):
+            return None
+        if isinstance(line.adapter, ChecksCallback):
+            try:
+                await line.adapter.check_callback(ring.headers, ring.body)
+            except ProviderError as error:
+                log.warning("callback.signature_refused", attempt=attempt.id, said=error.fault.message[:160])
+                return None
+        claimed = line.adapter.operation_in(ring.body, model_id=attempt.model_id)
+        if claimed is None:
+            return None
+        try:
+            await line.adapter.poll(claimed)
+        except ProviderError as error:
+            log.warning("callback.claim_not_confirmed", attempt=attempt.id, kind=error.fault.kind)
+            if error.fault.kind is not Kind.OPERATION_LOST:
+                self._rings.setdefault(attempt.id, ring)  # the vendor could not be asked just now
+            return None
+        return claimed
+
+    async def _found(self, job: Job, attempt: Attempt, line: Line) -> Operation | None:
+        """The operation of a lost submit, where the vendor can be asked for it."""
+        request = self._buyer.request_of(job, attempt, now_us=self._now_us())
+        if request is None or not isinstance(line.adapter, Finds):
+            return None
+        try:
+            return await line.adapter.find(
+                request,
+                model_id=attempt.model_id,
+                client_id=attempt.id,
+                callback_url=self._books.callback_url(attempt, line),
+                sent_at=datetime.fromtimestamp(attempt.started_us / SECOND, UTC),
+            )
+        except ProviderError as error:
+            log.warning("attempt.look_up_failed", attempt=attempt.id, kind=error.fault.kind)
+            return None
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    async def look(self, job: Job, attempt: Attempt) -> float | None:
+        """One poll of a running attempt."""
+        failpoints.reach("while_running")
+        line = self._buyer.line(attempt.provider, attempt.account)
+        operation = attempt.operation
+        if line is None or operation is None:
+            log.error("attempt.has_no_account", attempt=attempt.id, provider=attempt.provider, account=attempt.account)
+            return 60.0
+        self._rings.pop(attempt.id, None)
+        if job.cancel_requested and not job.state.is_terminal and not await self.stop_render(attempt):
+            await self._books.refuse_cancel(job.id)
+        try:
+            status = await line.adapter.poll(operation)
+        except ProviderError as error:
+            return await self._not_seen(job, attempt, error)
+        self._lost_us.pop(attempt.id, None)
+        return await self._take(job, attempt, status)
+
+    async def stop_render(self, attempt: Attempt) -> bool:
+        """Ask the vendor to stop, once. Whether it took the wish; the truth comes by the next poll."""
+        line = self._buyer.line(attempt.provider, attempt.account)
+        if attempt.id in self._asked:
+            return True
+        if line is None or attempt.operation is None or not isinstance(line.adapter, Cancels):
+            return False
+        try:
+            await line.adapter.cancel(attempt.operation)
+        except ProviderError as error:
+            log.info("cancel.refused", attempt=attempt.id, kind=error.fault.kind)
+            return False
+        self._asked.add(attempt.id)
+        return True
+
+    async def _take(self, job: Job, attempt: Attempt, status: Status) -> float | None:
+        now = self._now_us()
+        match status:
+            case Queued() | Running():
+                if self._followed_enough(job):
+                    gone = advance_attempt(attempt, AttemptEvent.FAILED, ended_us=now)
+                    return await self._close(job, gone, AttemptEvent.FAILED)
+                elapsed = (now - (attempt.accepted_us or attempt.started_us)) / SECOND
+                seen = status.progress if isinstance(status, Running) else 0.0
+                guess, wait = self._buyer.outlook(attempt, elapsed, now_us=now)
+                self._live.set_progress(job.id, guess if seen is None else seen)
+                return min(wait, CANCELLING_SECONDS) if attempt.id in self._asked else wait
+            case Succeeded():
+                cost = attempt.price_usd_micros if status.cost_usd_micros is None else status.cost_usd_micros
+                won = advance_attempt(attempt, AttemptEvent.SUCCEEDED, cost_usd_micros=cost, ended_us=now)
+                return await self._close(job, won, AttemptEvent.SUCCEEDED, won=status)
+            case Failed(fault=fault):
+                billed = attempt.price_usd_micros if fault.kind in attempt.bills else 0
+                cost = billed if status.cost_usd_micros is None else status.cost_usd_micros
+                event = AttemptEvent.CANCELLED if fault.kind is Kind.CANCELLED else AttemptEvent.FAILED
+                lost = advance_attempt(attempt, event, fault=fault, cost_usd_micros=cost, ended_us=now)
+                return await self._close(job, lost, event)
+
+    async def _not_seen(self, job: Job, attempt: Attempt, error: ProviderError) -> float | None:
+        """A poll without an answer. Only a vendor that goes on not knowing its own job ends the attempt: it may have
+        been rendered and billed, so its price stays counted."""
+        now = self._now_us()
+        log.info("poll.failed", attempt=attempt.id, kind=error.fault.kind, said=error.fault.message[:160])
+        lost = False
+        if error.fault.kind is Kind.OPERATION_LOST:
+            first = self._lost_us.setdefault(attempt.id, now)
+            lost = now - first > LOST_AFTER_SECONDS * SECOND
+        if lost or self._followed_enough(job):
+            gone = advance_attempt(attempt, AttemptEvent.FAILED, fault=error.fault, ended_us=now)
+            return await self._close(job, gone, AttemptEvent.FAILED)
+        elapsed = (now - (attempt.accepted_us or attempt.started_us)) / SECOND
+        _, wait = self._buyer.outlook(attempt, elapsed, now_us=now)
+        return max(wait, error.retry_after_seconds or 0.0)
+
+    def _followed_enough(self, job: Job) -> bool:
+        return job.ended_us is not None and self._now_us() - job.ended_us > FOLLOW_SECONDS * SECOND
+
+    async def _close(
+        self, job: Job, attempt: Attempt, event: AttemptEvent, *, won: Succeeded | None = None
+    ) -> float | None:
+        self._rings.pop(attempt.id, None)
+        self._asked.discard(attempt.id)
+        self._lost_us.pop(attempt.id, None)
+        return await self._books.close(job.id, attempt, event, won=won)
