@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from gateway import keys
+from gateway.jobs import Attempt
 from gateway.store import admin_socket, connect
 from gateway.store.spec import Key, NameTaken, Store, StoreError, StoreInUse
 from providers.spec import Frozen, Secret
@@ -51,12 +52,16 @@ class Revoked(Frozen, tag_field="reply", tag="revoked"):
     found: bool  # False: no live key has this id or name
 
 
+class Attempted(Frozen, tag_field="reply", tag="attempted"):
+    attempts: tuple[Attempt, ...]
+
+
 class Refused(Frozen, tag_field="reply", tag="refused"):
     code: str
     message: str
 
 
-Reply = Pong | Created | Listed | Revoked | Refused
+Reply = Pong | Created | Listed | Revoked | Attempted | Refused
 
 
 class Command(Frozen, Generic[R], tag_field="command"):
@@ -79,6 +84,10 @@ class ListKeys(Command[Listed], tag="keys.list"):
 
 class RevokeKey(Command[Revoked], tag="keys.revoke"):
     key: str  # id or name
+
+
+class ListAttempts(Command[Attempted], tag="attempts.list"):
+    since_us: int
 
 
 class AdminError(Exception):
@@ -106,7 +115,7 @@ def _hide(type_: type, value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_reveal).encode
-_command = msgspec.json.Decoder(Ping | CreateKey | ListKeys | RevokeKey)
+_command = msgspec.json.Decoder(Ping | CreateKey | ListKeys | RevokeKey | ListAttempts)
 _reply = msgspec.json.Decoder(Reply, dec_hook=_hide)
 
 
@@ -126,6 +135,8 @@ async def answer(store: Store, command: Command[Any]) -> Reply:
                 return Listed(keys=await store.keys())
             case RevokeKey(key=key):
                 return Revoked(found=await store.revoke_key(key, now_us))
+            case ListAttempts(since_us=since_us):
+                return Attempted(attempts=await store.attempts_since(since_us))
             case _:
                 raise TypeError(f"not a command: {type(command).__name__}")
     except ValueError as error:

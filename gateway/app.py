@@ -24,7 +24,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server as Granian
 from litestar import Litestar
 
-from gateway import failpoints
+from gateway import failpoints, tokens
 from gateway.admin import serve_admin
 from gateway.api import Rooms, application
 from gateway.catalogue import load as load_catalogue
@@ -85,20 +85,15 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
         store = connect(url)
         await store.open()
         stack.push_async_callback(store.close)
-        guard = Guard(settings.egress.allow)
-        transport = Transport(guard=guard, read_seconds=settings.routing.read_seconds)
-        stack.push_async_callback(transport.close)
-        lines = [_line(account, transport, folder) for account in settings.accounts]
-        for line in lines:
-            if isinstance(line.adapter, Closes):
-                stack.push_async_callback(line.adapter.close)
-        pictures = Pictures(folder / "pictures", transport.fetch)
+        transport, speaking = await _speaking(stack, settings, folder)
+        link = await _picture_link(settings, store)
+        pictures = Pictures(folder / "pictures", transport.fetch, link=link)
         buyer = Buyer(
             catalogue=catalogue,
             health=health,
             policy=policy,
             routing=settings.routing,
-            lines=lines,
+            lines=speaking,
             configured=settings.configured,
         )
         worker = Worker(
@@ -123,6 +118,32 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             pictures.sweep()
             stack.push_async_callback(worker.stop)
         yield Gateway(rooms=rooms, settings=settings, store=store, admin_socket=admin_socket(url))
+
+
+async def _picture_link(settings: Settings, store: Store) -> Callable[[str], str] | None:
+    """How a kept picture is named to a vendor that takes addresses only; None where vendors cannot reach us."""
+    if settings.server.public_url is None:
+        return None
+    base, key = settings.server.public_url.rstrip("/"), await store.secret("media")
+    return lambda sha256: f"{base}/media/{tokens.sign(sha256, key)}"
+
+
+@contextlib.asynccontextmanager
+async def lines(settings: Settings) -> AsyncIterator[list[Line]]:
+    """Every account, ready to be spoken to, without the rest of the service. Raises CannotServe."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(_folder(settings))
+        yield (await _speaking(stack, settings, folder))[1]
+
+
+async def _speaking(stack: contextlib.AsyncExitStack, settings: Settings, folder: Path) -> tuple[Transport, list[Line]]:
+    transport = Transport(guard=Guard(settings.egress.allow), read_seconds=settings.routing.read_seconds)
+    stack.push_async_callback(transport.close)
+    found = [_line(account, transport, folder) for account in settings.accounts]
+    for line in found:
+        if isinstance(line.adapter, Closes):
+            stack.push_async_callback(line.adapter.close)
+    return transport, found
 
 
 async def serve(

@@ -1,8 +1,9 @@
 """Pictures in: fetched through the guard, judged by their header, kept by hash, handed over as a vendor wants them.
 
-Law: nothing of a picture is believed but its bytes: not its name, not its declared type. Only its header is ever read
-(Pillow opens lazily; the pixels stay packed), and what is kept is exactly what came. Each backend's own limits are the
-catalogue's; the caps here are those of the room.
+Law: nothing of a picture is believed but its bytes: not its name, not its declared type. Only its header is read
+(Pillow opens lazily; the pixels stay packed), and what is kept is exactly what came. The one exception is a WebP for a
+backend that takes PNG: it is unpacked, under the same bound of pixels, and handed over as PNG. Each backend's own
+limits are the catalogue's; the caps here are those of the room.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import secrets
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +33,11 @@ MAX_PIXELS = 89_478_485  # Pillow's own line between a picture and a bomb
 FETCH_SECONDS = 30.0
 UPLOAD_KEPT_SECONDS = 3600.0  # vendors keep what was uploaded to them for a day at least
 UPLOADS_REMEMBERED = 1024
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations under which a viewer turns the picture by a quarter
+_ORIENTATION = 0x0112
 
 TAKEN = "JPEG, PNG or WebP"
+PNG = "image/png"
 
 _PILLOW = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 _DATA_URI_HEAD_CHARS = 200
@@ -78,9 +83,11 @@ class Fetch(Protocol):
 class Pictures:
     """The pictures of all jobs: `folder/<sha256>`, one file each however often it is sent."""
 
-    def __init__(self, folder: Path, fetch: Fetch) -> None:
+    def __init__(self, folder: Path, fetch: Fetch, *, link: Callable[[str], str] | None = None) -> None:
+        """`link` makes the public address of a kept picture from its SHA-256, where vendors can reach us."""
         self._folder = folder
         self._fetch = fetch
+        self._link = link
         self._uploads: OrderedDict[tuple[int, str], _Upload] = OrderedDict()
         self._holders: Counter[str] = Counter()
 
@@ -138,11 +145,7 @@ class Pictures:
         """The same picture with its bytes in `data`. Raises PictureRefused when they are no longer kept."""
         if media.data is not None:
             return media
-        try:
-            data = await asyncio.to_thread(self._path(media.sha256).read_bytes)
-        except FileNotFoundError as error:
-            raise PictureRefused("input_lost", "The picture of this job is no longer kept.", status=410) from error
-        return msgspec.structs.replace(media, data=data)
+        return msgspec.structs.replace(media, data=await self.read(media.sha256))
 
     def hold(self, request: VideoRequest) -> None:
         """Keep the pictures of a job that was taken up from the store."""
@@ -175,6 +178,15 @@ class Pictures:
         for key in [key for key in self._uploads if key[1] == sha256]:
             del self._uploads[key]
 
+    async def read(self, sha256: str) -> bytes:
+        """A kept picture's bytes. Raises PictureRefused when it is not kept."""
+        if not _SHA256.fullmatch(sha256):
+            raise PictureRefused("input_lost", "There is no such picture.", status=404)
+        try:
+            return await asyncio.to_thread(self._path(sha256).read_bytes)
+        except FileNotFoundError as error:
+            raise PictureRefused("input_lost", "The picture of this job is no longer kept.", status=410) from error
+
     def _path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
             raise ValueError("a kept picture is named by a SHA-256")
@@ -182,17 +194,26 @@ class Pictures:
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    async def hand_over(self, request: VideoRequest, provider: Provider) -> VideoRequest:
-        """The request with every picture in the first of the provider's forms that is possible.
+    async def hand_over(
+        self, request: VideoRequest, provider: Provider, *, formats: Collection[str] = ()
+    ) -> VideoRequest:
+        """The request with every picture in the first of the provider's forms that is possible, and of one of `formats`
+        (none given: as it is).
 
         Raises ProviderError when none is, or when the vendor's upload failed; PictureRefused when a picture is gone.
         """
+
+        async def handed(media: Media) -> Media:
+            if formats and media.content_type not in formats and PNG in formats:
+                media = await asyncio.to_thread(_as_png, await self.load(media))
+            return await self._handed(media, provider)
+
         first, last = request.first_frame, request.last_frame
         return msgspec.structs.replace(
             request,
-            first_frame=await self._handed(first, provider) if first else None,
-            last_frame=await self._handed(last, provider) if last else None,
-            references=tuple([await self._handed(media, provider) for media in request.references]),
+            first_frame=await handed(first) if first else None,
+            last_frame=await handed(last) if last else None,
+            references=tuple([await handed(media) for media in request.references]),
         )
 
     async def _handed(self, media: Media, provider: Provider) -> Media:
@@ -200,6 +221,8 @@ class Pictures:
             match form:
                 case MediaForm.URL if media.source_url:
                     return msgspec.structs.replace(media, handed=media.source_url)
+                case MediaForm.URL if self._link and media.data is None and not isinstance(provider, Uploads):
+                    return msgspec.structs.replace(media, handed=self._link(media.sha256))
                 case MediaForm.UPLOAD if isinstance(provider, Uploads):
                     return msgspec.structs.replace(media, handed=await self._uploaded(media, provider))
                 case MediaForm.DATA_URI:
@@ -249,15 +272,18 @@ def _judged(data: bytes) -> Media:
     """What the header says. Raises PictureRefused."""
     if len(data) > MAX_PICTURE_BYTES:
         raise _too_large(len(data))
-    content_type = _content_type(data)
+    kind = content_type(data)
     try:
-        with Image.open(io.BytesIO(data), formats=(_PILLOW[content_type],)) as image:
+        with Image.open(io.BytesIO(data), formats=(_PILLOW[kind],)) as image:
             width, height = image.size
-            frames = getattr(image, "n_frames", 1) if content_type != "image/jpeg" else 1
+            # a phone's picture is seen upright; of other kinds Pillow would unpack all to look for it
+            if kind == "image/jpeg" and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+            frames = getattr(image, "n_frames", 1) if kind != "image/jpeg" else 1
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureRefused("image_too_large", f"The picture has more than {MAX_PIXELS:,} pixels.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
-        raise PictureRefused("invalid_image", f"The picture's header cannot be read as {content_type}.") from error
+        raise PictureRefused("invalid_image", f"The picture's header cannot be read as {kind}.") from error
     if width * height > MAX_PIXELS:
         raise PictureRefused("image_too_large", f"The picture has {width * height:,} pixels; {MAX_PIXELS:,} are taken.")
     if frames > 1:
@@ -265,14 +291,30 @@ def _judged(data: bytes) -> Media:
         raise PictureRefused("unsupported_image_format", message)
     return Media(
         sha256=hashlib.sha256(data).hexdigest(),
-        content_type=content_type,
+        content_type=kind,
         width=width,
         height=height,
         size_bytes=len(data),
     )
 
 
-def _content_type(data: bytes) -> str:
+def _as_png(media: Media) -> Media:
+    """The same picture as PNG, with its bytes; for a thread. Its header was judged when it came."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(media.data or b""), formats=(_PILLOW[media.content_type],)) as image:
+        image.save(out, "PNG")
+    data = out.getvalue()
+    return Media(
+        sha256=hashlib.sha256(data).hexdigest(),
+        content_type=PNG,
+        width=media.width,
+        height=media.height,
+        size_bytes=len(data),
+        data=data,
+    )
+
+
+def content_type(data: bytes) -> str:
     """By magic bytes. Raises PictureRefused for everything that is not taken."""
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"

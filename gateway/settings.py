@@ -214,6 +214,9 @@ def _accounts(name: str, table: dict[str, Any], module: Any, environ: Mapping[st
         if any(key not in values for key in needed):
             continue
         settings = msgspec.convert(values, module.Settings, strict=False, dec_hook=_hook)
+        usable = getattr(settings, "usable", None)  # where one of several credentials will do
+        if usable is not None and not usable():
+            continue
         accounts.append(
             Account(
                 provider=name,

@@ -1,4 +1,4 @@
-"""The front rooms over real ones: a store on disk, the shipped catalogue, pictures, the guard. No worker, no vendor.
+"""The front rooms over real ones: a store on disk, two files of the shipped catalogue, pictures, the guard. No worker, no vendor.
 
 What a worker would do to a job is done by `House.finish` and its like, through the same table and the same store.
 """
@@ -137,7 +137,7 @@ async def opened(folder: Path, *, dev: bool = True, configured: tuple[str, ...] 
             ),
             accounts=tuple(Account(provider=name, name="main", settings=None) for name in configured),
         ),
-        catalogue=load(sorted((shipped() / "catalogue").glob("*.toml"))),
+        catalogue=load([shipped() / "catalogue" / f"{name}.toml" for name in ("fal", "sandbox")]),
         health=Health(),
         policy=Policy(),
         store=store,

@@ -82,7 +82,7 @@ async def test_a_file_of_this_machine_is_sent_whole(house: House) -> None:
 
 async def test_a_vendors_file_is_passed_on_under_our_own_type(house: House) -> None:
     house.strangers[FILE] = ranged
-    path = await from_vendor(house)
+    path = await from_vendor(house, content_type="text/html")
 
     answer = await house.client.get(path)
 

@@ -21,6 +21,7 @@ PURE = (
     "gateway.router",
     "gateway.health",
     "gateway.jobs",
+    "gateway.auditing",
     "gateway.tokens",
     "gateway.worker.pace",
 )

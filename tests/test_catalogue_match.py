@@ -247,3 +247,12 @@ def test_a_pin_is_never_answered_by_another_provider() -> None:
     assert found.refusals == ()
     assert found.candidate("beta/one") is found.candidates[0]
     assert found.candidate("acme/one") is None
+
+
+def test_a_webp_is_taken_where_png_is_and_the_caller_is_told() -> None:
+    webp = picture(content_type="image/webp")
+
+    found = asked(backend(), VideoRequest(prompt="a cat", first_frame=webp))
+
+    (candidate,) = found.candidates
+    assert any("PNG" in warning for warning in candidate.warnings)

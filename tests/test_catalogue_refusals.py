@@ -171,9 +171,9 @@ def test_what_a_backend_does_not_grant_is_refused_with_the_change_that_would_do(
             "takes pictures from 1:2.5 to 2.5:1 (asked: a first frame of 3000x600)",
         ),
         (
-            {"content_type": "image/webp"},
+            {"content_type": "image/gif"},
             Code.PICTURE_FORMAT,
-            "takes JPEG or PNG pictures (asked: a WebP first frame)",
+            "takes JPEG or PNG pictures (asked: a GIF first frame)",
         ),
     ],
 )

@@ -298,3 +298,46 @@ async def test_a_request_without_pictures_is_handed_over_as_it_is(pictures: Pict
     request = VideoRequest(prompt="a kite")
 
     assert await pictures.hand_over(request, Vendor()) == request
+
+
+async def test_a_webp_is_handed_over_as_png_where_only_png_is_taken(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, fetch)
+    webp = io.BytesIO()
+    Image.new("RGB", (640, 360), (200, 40, 40)).save(webp, "WEBP")
+    media = await pictures.take_bytes(webp.getvalue())
+
+    handed = await pictures.hand_over(
+        VideoRequest(first_frame=media), Vendor(MediaForm.BYTES), formats=("image/jpeg", "image/png")
+    )
+    as_it_is = await pictures.hand_over(
+        VideoRequest(first_frame=media), Vendor(MediaForm.BYTES), formats=("image/webp",)
+    )
+
+    assert handed.first_frame is not None
+    assert handed.first_frame.content_type == "image/png"
+    assert (handed.first_frame.data or b"").startswith(b"\x89PNG")
+    assert as_it_is.first_frame is not None
+    assert as_it_is.first_frame.content_type == "image/webp"
+
+
+async def test_a_vendor_that_takes_addresses_only_is_given_a_link_to_the_kept_picture(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, fetch, link=lambda sha256: f"https://gate.test/media/{sha256}")
+    png = io.BytesIO()
+    Image.new("RGB", (640, 360)).save(png, "PNG")
+    media = await pictures.take_bytes(png.getvalue())
+
+    handed = await pictures.hand_over(VideoRequest(first_frame=media), Vendor(MediaForm.URL))
+
+    assert handed.first_frame is not None
+    assert handed.first_frame.handed == f"https://gate.test/media/{media.sha256}"
+
+
+async def test_a_phones_picture_is_measured_as_it_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    jpeg = io.BytesIO()
+    Image.new("RGB", (1600, 900)).save(jpeg, "JPEG", exif=exif)
+
+    media = await Pictures(tmp_path, fetch).take_bytes(jpeg.getvalue())
+
+    assert (media.width, media.height) == (900, 1600)

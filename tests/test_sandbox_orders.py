@@ -174,11 +174,15 @@ def test_a_cancel_outlives_the_process(tmp_path: Path) -> None:
 
 def test_one_client_id_is_one_operation(tmp_path: Path) -> None:
     async def play(provider: Sandbox) -> None:
-        one, two = await asyncio.gather(order(provider, asked()), order(provider, asked()))
+        one = await order(provider, asked(prompt="the first"))
+        two = await order(provider, asked(prompt="the second"))
         other = await order(provider, asked(), client_id="c-2")
 
         assert one == two != other
         assert len(list(tmp_path.iterdir())) == 2
+        kept = Orders(tmp_path).read(one.id)
+        assert kept is not None
+        assert kept.request.prompt == "the first"
 
     staged(tmp_path, play)
 
@@ -204,6 +208,20 @@ def test_an_unknown_operation_is_lost(tmp_path: Path, name: str) -> None:
             assert caught.value.fault.kind is Kind.OPERATION_LOST
 
     staged(tmp_path, play)
+
+
+def test_an_operation_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+    outside = (
+        tmp_path / "outside" / Orders(tmp_path / "outside").take(Order(client_id="c", lane="swift", request=asked()))
+    )
+
+    async def play(provider: Sandbox) -> None:
+        with pytest.raises(ProviderError) as caught:
+            await provider.poll(Operation(provider="sandbox", id=f"../outside/{outside.name}"))
+        assert caught.value.fault.kind is Kind.OPERATION_LOST
+
+    (tmp_path / "inside").mkdir()
+    staged(tmp_path / "inside", play)
 
 
 def test_a_clip_whose_file_is_gone_is_lost(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         key = ring.caller(request.scope)
         idempotency_key = _idempotency_key(request)
         asked = await form.read(request)
+        idempotency = None
+        if idempotency_key is not None:
+            now = rooms.now_us()
+            idempotency = Idempotency(
+                key=idempotency_key, fingerprint=asked.fingerprint(), expires_us=now + KEY_LIVES_US
+            )
+            first = await store.replayed(key.id, idempotency, now)
+            if first is not None:  # whatever the catalogue, the prices or the pictures have become since
+                return view.answer(first, live, headers=_REPLAYED)
         target = _resolved(rooms, asked.model)
         video = await _with_pictures(asked, rooms.pictures)
         kept = False
@@ -53,10 +62,6 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
             found, decision = _decided(rooms, target, asked, video, key)
             best, candidate = _best(rooms, found, decision, by_purse=_limited_by_key(asked, key))
             job = _job(rooms, key, asked, video, best, candidate)
-            idempotency = None
-            if idempotency_key is not None:
-                until = job.created_us + KEY_LIVES_US
-                idempotency = Idempotency(key=idempotency_key, fingerprint=asked.fingerprint(), expires_us=until)
             failpoints.reach("before_accept")
             try:
                 accepted = await store.accept(job, decision=encode(decision), idempotency=idempotency)

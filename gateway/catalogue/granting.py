@@ -30,6 +30,7 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
     audio: bool
     shape: Shape | None
     dropped: tuple[str, ...]
+    converted: bool = False  # a WebP is handed over as PNG
 
 
 def grant(row: Backend, tables: Tables, wish: Wish, *, lenient: bool, flaws: list[Flaw]) -> Granted:
@@ -46,11 +47,12 @@ def grant(row: Backend, tables: Tables, wish: Wish, *, lenient: bool, flaws: lis
     elif not audio and row.audio == AudioGrant.ALWAYS:
         grants, wished = "clips with sound only", "a silent clip"
         flaws.append(Flaw(Code.SILENCE, "generate_audio", "makes", grants, wished, "generate_audio=true"))
-    shape = None
+    shape, converted = None, False
     if wish.mode in row.model_id:
         shape = _shape(row, tables, wish, flaws)
         if wish.pictures:
             _judge_pictures(row, wish, flaws)
+            converted = any(picture.media.content_type not in row.picture.formats for picture in wish.pictures)
     else:
         flaws.append(_mode(row, wish.mode))
     if video.shots:
@@ -60,7 +62,7 @@ def grant(row: Backend, tables: Tables, wish: Wish, *, lenient: bool, flaws: lis
         nearest = f"a prompt of at most {row.prompt_max} characters"
         flaws.append(Flaw(Code.PROMPT, "prompt", "takes", grants, wished, nearest))
     dropped = _soft(row, wish, lenient=lenient, flaws=flaws) if wish.has_soft else ()
-    return Granted(seconds, audio, shape, dropped)
+    return Granted(seconds, audio, shape, dropped, converted)
 
 
 # --- shape ------------------------------------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ def _judge_pictures(row: Backend, wish: Wish, flaws: list[Flaw]) -> None:
         media = picture.media
         ratio = media.width / media.height
         if not (
-            media.content_type in limits.formats
+            _is_taken(media.content_type, limits.formats)
             and media.size_bytes <= limits.max_bytes
             and media.width >= limits.min_side <= media.height
             and limits.min_ratio <= ratio <= limits.max_ratio
@@ -258,9 +260,14 @@ def _judge_pictures(row: Backend, wish: Wish, flaws: list[Flaw]) -> None:
             _judge_picture(row, picture, flaws)
 
 
+def _is_taken(content_type: str, formats: tuple[str, ...]) -> bool:
+    """As it is, or as the PNG that a WebP can be made into without loss."""
+    return content_type in formats or (content_type == "image/webp" and "image/png" in formats)
+
+
 def _judge_picture(row: Backend, picture: Picture, flaws: list[Flaw]) -> None:
     limits, media = row.picture, picture.media
-    if media.content_type not in limits.formats:
+    if not _is_taken(media.content_type, limits.formats):
         formats = listed(tuple(_FORMATS.get(known, known) for known in limits.formats))
         wish = f"a {_FORMATS.get(media.content_type, media.content_type)} {picture.role}"
         nearest = f"the {picture.role} as {formats}"

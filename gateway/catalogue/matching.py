@@ -147,7 +147,7 @@ class _Closing:
         self._made: dict[tuple[Any, ...], tuple[VideoRequest, tuple[str, ...]]] = {}
 
     def close(self, granted: Granted, shape: Shape) -> tuple[VideoRequest, tuple[str, ...]]:
-        key = (granted.seconds, granted.audio, shape.resolution, shape.aspect, shape.warning, granted.dropped)
+        key = (granted, shape)
         found = self._made.get(key)
         if found is None:
             request = msgspec.structs.replace(
@@ -169,6 +169,8 @@ class _Closing:
             said.append(f"generate_audio was not given: the clip is {'made with sound' if granted.audio else 'silent'}")
         if shape.warning is not None:
             said.append(shape.warning)
+        if granted.converted:
+            said.append("the picture is handed over as PNG: this backend takes no WebP")
         if granted.dropped:
             said.append(f"left out, because this backend has no word for it: {', '.join(granted.dropped)}")
         return said

@@ -10,6 +10,7 @@ import importlib.metadata
 
 import click
 
+from gateway.commands.audit import command as audit
 from gateway.commands.check import check
 from gateway.commands.generate import generate
 from gateway.commands.keys import keys
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (serve, generate, route, check, keys, migrate):
+for command in (serve, generate, route, check, keys, audit, migrate):
     main.add_command(command)

@@ -162,7 +162,7 @@ def _left(job: dict[str, Any]) -> str:
 async def _deliver(client: Client, job: dict[str, Any], output: Path, console: Console) -> int:
     """Write the clip, or say why there is none. The exit status."""
     spent = job["usage"]["cost_usd"] if job.get("usage") else None
-    cost = "" if spent is None else f", ${spent:g} spent"
+    cost = "" if spent is None else f" (${spent:g} spent)"
     if job["status"] != "completed":
         error = job["error"]
         console.print(f"[bold red]{error['code']}[/bold red]: {error['message']}{cost}")

@@ -136,6 +136,11 @@ class Store(Protocol):
         `job.created_us` is the now that an older key's expiry is judged by. Raises KeyReused."""
         ...
 
+    async def replayed(self, caller: str, idempotency: Idempotency, now_us: int) -> Job | None:
+        """The job that this key already stands for, as it is now; None when there is none. Raises KeyReused.
+        A look ahead only: `accept` decides."""
+        ...
+
     async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
         """The job after one `advance`, all or none: the stored version must be `job.version - 1`.
 
@@ -178,6 +183,10 @@ class Store(Protocol):
 
     async def recent_attempts(self, limit: int) -> tuple[Attempt, ...]:
         """The attempts that ended last, newest first."""
+        ...
+
+    async def attempts_since(self, since_us: int) -> tuple[Attempt, ...]:
+        """Every attempt whose intent is not older than this, oldest first; for the auditor."""
         ...
 
     async def create_key(self, key: Key) -> None:

@@ -66,6 +66,10 @@ class SqlStore:
 
         return await self._engine.write(transactions.accept(job, decision, idempotency), landed)
 
+    async def replayed(self, caller: str, idempotency: Idempotency, now_us: int) -> Job | None:
+        job = await self._engine.read(transactions.replayed(caller, idempotency, now_us))
+        return None if job is None else self.live.newest(job)
+
     async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
         def landed(_: None) -> None:
             self.live.put(job)
@@ -108,6 +112,9 @@ class SqlStore:
 
     async def recent_attempts(self, limit: int) -> tuple[Attempt, ...]:
         return await self._engine.read(transactions.recent_attempts(limit))
+
+    async def attempts_since(self, since_us: int) -> tuple[Attempt, ...]:
+        return await self._engine.read(transactions.attempts_since(since_us))
 
     async def create_key(self, key: Key) -> None:
         def landed(_: None) -> None:

@@ -57,6 +57,12 @@ FROM idempotency i
 JOIN jobs j ON j.id = i.job
 WHERE i.caller = :caller AND i.key = :key;
 
+-- name: idempotency_live
+SELECT i.fingerprint, j.doc
+FROM idempotency i
+JOIN jobs j ON j.id = i.job
+WHERE i.caller = :caller AND i.key = :key AND i.expires_us > :now_us;
+
 -- name: idempotency_forget
 DELETE FROM idempotency WHERE expires_us <= :now_us RETURNING key;
 
@@ -93,6 +99,9 @@ SELECT doc FROM attempts WHERE job = :job ORDER BY no;
 
 -- name: attempts_recent
 SELECT doc FROM attempts WHERE ended_us IS NOT NULL ORDER BY ended_us DESC LIMIT :limit;
+
+-- name: attempts_since
+SELECT doc FROM attempts WHERE started_us >= :since_us ORDER BY started_us;
 
 -- name: key_insert
 INSERT INTO keys (id, name, hash, hint, created_us, revoked_us, purse_usd_micros, scopes)

@@ -110,6 +110,18 @@ def _claim(job: Job, idempotency: Idempotency) -> Transaction[Job | None]:
     if (yield "idempotency_claim", row):
         return None
     ((fingerprint, doc),) = yield "idempotency_read", {"caller": job.caller, "key": idempotency.key}
+    return _same(idempotency, fingerprint, doc)
+
+
+def replayed(caller: str, idempotency: Idempotency, now_us: int) -> Transaction[Job | None]:
+    """The first job of a live idempotency key, read without claiming it."""
+    rows = yield "idempotency_live", {"caller": caller, "key": idempotency.key, "now_us": now_us}
+    for fingerprint, doc in rows:
+        return _same(idempotency, fingerprint, doc)
+    return None
+
+
+def _same(idempotency: Idempotency, fingerprint: str, doc: str) -> Job:
     if fingerprint != idempotency.fingerprint:
         raise KeyReused("this idempotency key was used for another request; a new request needs a new key")
     return _job.decode(doc)
@@ -231,6 +243,11 @@ def read_attempts(job_id: str) -> Transaction[tuple[Attempt, ...]]:
 
 def recent_attempts(limit: int) -> Transaction[tuple[Attempt, ...]]:
     rows = yield "attempts_recent", {"limit": limit}
+    return tuple(_attempt.decode(doc) for (doc,) in rows)
+
+
+def attempts_since(since_us: int) -> Transaction[tuple[Attempt, ...]]:
+    rows = yield "attempts_since", {"since_us": since_us}
     return tuple(_attempt.decode(doc) for (doc,) in rows)
 
 

@@ -128,14 +128,15 @@ class Books:
             return advance(job, JobEvent.PROGRESSED, reserved_usd_micros=min(cost, job.purse_usd_micros))
 
         failpoints.reach("before_end")
-        job = await self._surely(job_id, build, attempt, event)
+        before, job = await self._surely(job_id, build, attempt, event)
         self.open.pop(job_id, None)
         self.job_of.pop(attempt.id, None)
         self._buyer.closed(attempt, now_us=now)
         self._say(job, attempt, event)
         if not job.state.is_terminal:
             return 0.0
-        self._pictures.release(job.spec.video)
+        if not before.state.is_terminal:  # else its pictures were let go of when it ended
+            self._pictures.release(job.spec.video)
         failpoints.reach("after_end")
         return None
 
@@ -181,7 +182,10 @@ class Books:
             return pace.CODES[fault.kind]
         return ""
 
-    async def _surely(self, job_id: str, build: Callable[[Job], Job], attempt: Attempt, event: AttemptEvent) -> Job:
+    async def _surely(
+        self, job_id: str, build: Callable[[Job], Job], attempt: Attempt, event: AttemptEvent
+    ) -> tuple[Job, Job]:
+        """The job before and after, once it is on disk."""
         while True:
             before = await self._read(job_id)
             after = build(before)
@@ -192,7 +196,7 @@ class Books:
                 events.append(Event(job=job_id, type=kind, at_us=self._now_us(), data=data))
             try:
                 await self._store.save(after, attempt=attempt, events=tuple(events))
-                return after
+                return before, after
             except Conflict:
                 continue
             except StoreUnavailable:

@@ -115,7 +115,8 @@ class Steps:
     async def _prepared(self, choice: Choice) -> VideoRequest | ProviderError:
         """The request with its pictures in a form that the vendor takes; or why there is none: then nothing is sent."""
         try:
-            return await self._pictures.hand_over(choice.candidate.request, choice.line.adapter)
+            formats = choice.candidate.backend.picture.formats
+            return await self._pictures.hand_over(choice.candidate.request, choice.line.adapter, formats=formats)
         except ProviderError as error:
             return error
         except PictureRefused as error:

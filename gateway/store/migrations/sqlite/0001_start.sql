@@ -78,6 +78,7 @@ CREATE UNIQUE INDEX attempts_operation_id ON attempts (provider, account, operat
     WHERE operation_id IS NOT NULL;                                                                        -- I6
 CREATE UNIQUE INDEX attempts_one_open ON attempts (job) WHERE ended_us IS NULL;                            -- I5
 CREATE INDEX attempts_ended ON attempts (ended_us) WHERE ended_us IS NOT NULL;
+CREATE INDEX attempts_started ON attempts (started_us);
 
 -- `seq` is the row's number, given by SQLite; nothing is ever deleted, so it only rises without AUTOINCREMENT.
 CREATE TABLE events (
