@@ -7,6 +7,8 @@ words or ids.
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from gateway.api.answers import JSON, Answer, Header, encode
@@ -16,6 +18,7 @@ from providers.spec import Kind
 
 SECOND = 1_000_000
 POLL_LEAST_MS, POLL_MOST_MS = 1000, 5000
+GUESSED_SHARE, GUESSED_MOST = 0.9, 0.95  # of the bar, at the expected end and after it
 LOOKS_PER_RENDER = 20  # what is asked of a polling client: so many looks until the expected end
 
 _STATUS = {
@@ -107,7 +110,7 @@ def view(job: Job, live: LiveView) -> VideoView:
         completed_at=job.ended_us // SECOND if done and job.ended_us is not None else None,
         expires_at=None,
         model=spec.model,
-        progress=100 if done else live.progress(job.id),
+        progress=100 if done else _progress(job, live),
         prompt=spec.video.prompt or None,
         remixed_from_video_id=spec.remixed_from,
         seconds=str(job.seconds),
@@ -127,6 +130,15 @@ def view(job: Job, live: LiveView) -> VideoView:
         warnings=job.warnings,
         metadata=spec.metadata,
     )
+
+
+def _progress(job: Job, live: LiveView) -> int:
+    """What the vendor told, or the share of the expected time that has passed, whichever is more; never backwards."""
+    eta = job.routing.eta_seconds
+    if job.state is JobState.ACTIVE and eta:
+        passed = time.time() - job.created_us / SECOND
+        live.set_progress(job.id, min(GUESSED_SHARE * passed / eta, GUESSED_MOST))
+    return live.progress(job.id)
 
 
 def answer(job: Job, live: LiveView, *, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
