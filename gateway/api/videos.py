@@ -69,7 +69,9 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     @get("/v1/videos/{video_id:str}")
     async def retrieve(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
-        return view.answer(await own_job(store, key, request.path_params["video_id"]), live)
+        job = await own_job(store, key, request.path_params["video_id"])
+        view.guess_progress(job, live, now_us=rooms.now_us())
+        return view.answer(job, live)
 
     @get("/v1/videos")
     async def list_videos(request: Request[Any, Any, Any]) -> Answer:

@@ -7,8 +7,6 @@ words or ids.
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from gateway.api.answers import JSON, Answer, Header, encode
@@ -110,7 +108,7 @@ def view(job: Job, live: LiveView) -> VideoView:
         completed_at=job.ended_us // SECOND if done and job.ended_us is not None else None,
         expires_at=None,
         model=spec.model,
-        progress=100 if done else _progress(job, live),
+        progress=100 if done else live.progress(job.id),
         prompt=spec.video.prompt or None,
         remixed_from_video_id=spec.remixed_from,
         seconds=str(job.seconds),
@@ -132,13 +130,12 @@ def view(job: Job, live: LiveView) -> VideoView:
     )
 
 
-def _progress(job: Job, live: LiveView) -> int:
-    """What the vendor told, or the share of the expected time that has passed, whichever is more; never backwards."""
+def guess_progress(job: Job, live: LiveView, *, now_us: int) -> None:
+    """Show the share of the expected time that has passed, where that is more than what the vendor told."""
     eta = job.routing.eta_seconds
     if job.state is JobState.ACTIVE and eta:
-        passed = time.time() - job.created_us / SECOND
+        passed = (now_us - job.created_us) / SECOND
         live.set_progress(job.id, min(GUESSED_SHARE * passed / eta, GUESSED_MOST))
-    return live.progress(job.id)
 
 
 def answer(job: Job, live: LiveView, *, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
