@@ -191,6 +191,7 @@ class Attempt(Frozen):
     model_id: str
     price_usd_micros: int  # reserved for it: its quote; 0 where the price is pretend
     started_us: int  # the intent, before the POST
+    handed: dict[str, str] = {}  # pictures by SHA-256 → the addresses under which the vendor was given them
     bucket: str = ""  # under which its render time counts: see health
     bills: tuple[Kind, ...] = ()  # endings that cost its price all the same
     cost_usd_micros: int | None = None  # None until known

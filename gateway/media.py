@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -195,15 +195,22 @@ class Pictures:
     # --- out ----------------------------------------------------------------------------------------------------------
 
     async def hand_over(
-        self, request: VideoRequest, provider: Provider, *, formats: Collection[str] = ()
+        self,
+        request: VideoRequest,
+        provider: Provider,
+        *,
+        formats: Collection[str] = (),
+        known: Mapping[str, str] | None = None,
     ) -> VideoRequest:
         """The request with every picture in the first of the provider's forms that is possible, and of one of `formats`
-        (none given: as it is).
+        (none given: as it is). A picture in `known` (SHA-256 → address) is handed over under that address again.
 
         Raises ProviderError when none is, or when the vendor's upload failed; PictureRefused when a picture is gone.
         """
 
         async def handed(media: Media) -> Media:
+            if known and media.sha256 in known:
+                return msgspec.structs.replace(media, handed=known[media.sha256])
             if formats and media.content_type not in formats and PNG in formats:
                 media = await asyncio.to_thread(_as_png, await self.load(media))
             return await self._handed(media, provider)
@@ -221,7 +228,7 @@ class Pictures:
             match form:
                 case MediaForm.URL if media.source_url:
                     return msgspec.structs.replace(media, handed=media.source_url)
-                case MediaForm.URL if self._link and media.data is None and not isinstance(provider, Uploads):
+                case MediaForm.URL if self._link and media.data is None and provider.takes == (MediaForm.URL,):
                     return msgspec.structs.replace(media, handed=self._link(media.sha256))
                 case MediaForm.UPLOAD if isinstance(provider, Uploads):
                     return msgspec.structs.replace(media, handed=await self._uploaded(media, provider))
@@ -247,6 +254,12 @@ class Pictures:
                 upload.url = await provider.upload(await self.load(media))
                 upload.since = now
             return upload.url
+
+
+def addresses(asked: VideoRequest, handed: VideoRequest) -> dict[str, str]:
+    """Each picture of `asked`, by SHA-256, and the address under which `handed` names it, where it is an address."""
+    pairs = zip(_pictures_of(asked), _pictures_of(handed), strict=True)
+    return {kept.sha256: given.handed for kept, given in pairs if given.handed and not given.handed.startswith("data:")}
 
 
 def _pictures_of(request: VideoRequest) -> list[Media]:

@@ -323,6 +323,14 @@ class Disproves(Finds, Protocol):
 
 
 @runtime_checkable
+class BuysByFinding(Finds, Protocol):
+    """A `Finds` that replays the submit under the vendor's own idempotency key: it finds the job, or makes the one that
+    was meant. So it is asked only while the clip is still wanted."""
+
+    finding_may_buy: Literal[True]
+
+
+@runtime_checkable
 class NamesOperation(Protocol):
     def operation_in(self, body: bytes, *, model_id: str) -> Operation | None:
         """The operation that a callback says it rings for. A claim only: believed after an authenticated poll."""

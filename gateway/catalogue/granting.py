@@ -248,6 +248,9 @@ def _judge_pictures(row: Backend, wish: Wish, flaws: list[Flaw]) -> None:
     if video.last_frame and video.first_frame and not row.last_frame:
         grants, nearest = "a first frame only", "the last frame left out"
         flaws.append(Flaw(Code.LAST_FRAME, "frame_images", "takes", grants, "a last frame as well", nearest))
+    if row.last_frame_required and not video.last_frame:
+        grants, nearest = "a first and a last frame", "a last frame in frame_images"
+        flaws.append(Flaw(Code.LAST_FRAME, "frame_images", "takes", grants, "no last frame", nearest))
     for picture in wish.pictures:
         media = picture.media
         ratio = media.width / media.height

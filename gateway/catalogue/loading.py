@@ -73,6 +73,7 @@ class _Row(Frozen):
     aspect_ratios: tuple[str, ...] = ()
     follows_picture: bool = False
     last_frame: bool = False
+    last_frame_required: bool = False
     references: int = 0
     shots: int = 0
     prompt_with_shots: bool = False

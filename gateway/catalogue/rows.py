@@ -101,6 +101,7 @@ class Backend(Frozen):
     aspect_ratios: tuple[str, ...] = ()  # the first is the default; none: the vendor has no word for it
     follows_picture: bool = False  # a clip from a first frame takes the picture's shape, whatever is asked
     last_frame: bool = False
+    last_frame_required: bool = False  # it makes a clip between two frames, and no other
     references: int = 0  # the most reference pictures
     shots: int = 0  # the most shots; 0: one prompt only
     prompt_with_shots: bool = False  # takes a prompt beside its shots, not one or the other

@@ -18,7 +18,7 @@ from gateway.jobs import Attempt, AttemptState, Job, Routing
 from gateway.router import Decision, Policy, Ranked, rank
 from gateway.settings import Routing as RoutingSettings
 from gateway.worker import pace
-from providers.spec import Fault, Kind, Provider, Verdict, VideoRequest
+from providers.spec import Fault, Kind, Provider, Verdict
 
 SECOND = 1_000_000
 NO_SLOT_SECONDS = 1.0  # until a job that found every account busy asks again
@@ -179,14 +179,13 @@ class Buyer:
             started_us=now_us,
         )
 
-    def request_of(self, job: Job, attempt: Attempt, *, now_us: int) -> VideoRequest | None:
-        """The request as this attempt's backend was asked, made anew; None when the backend is gone."""
+    def candidate_of(self, job: Job, attempt: Attempt, *, now_us: int) -> Candidate | None:
+        """What this attempt's backend was asked, made anew; None when the backend is gone."""
         try:
             _, candidates = self.decide(job, now_us=now_us)
         except UnknownModel:
             return None
-        candidate = candidates.get(attempt.backend)
-        return candidate.request if candidate else None
+        return candidates.get(attempt.backend)
 
     def outlook(self, attempt: Attempt, elapsed: float, *, now_us: int) -> tuple[float, float]:
         """By the figures so far: the share of the render that is done (0 to 0.95), and seconds until the next look."""

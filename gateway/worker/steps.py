@@ -16,7 +16,7 @@ import structlog
 
 from gateway import failpoints, ids
 from gateway.jobs import Attempt, AttemptEvent, AttemptState, Job, JobEvent, JobState, advance_attempt
-from gateway.media import PictureRefused, Pictures
+from gateway.media import PictureRefused, Pictures, addresses
 from gateway.settings import Routing
 from gateway.store.spec import Store
 from gateway.worker import pace
@@ -44,7 +44,9 @@ class Steps:
         now_us: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.watching = Watching(live=store.live, books=books, buyer=buyer, routing=routing, now_us=now_us)
+        self.watching = Watching(
+            live=store.live, books=books, buyer=buyer, pictures=pictures, routing=routing, now_us=now_us
+        )
         self._store = store
         self._books = books
         self._buyer = buyer
@@ -98,6 +100,9 @@ class Steps:
             prepared = await self._prepared(choice)
             sent_before = self._monotonic() + self._routing.intent_seconds
             attempt = self._buyer.attempt(job, choice, id=ids.fresh("att"), now_us=self._now_us())
+            if not isinstance(prepared, ProviderError):
+                handed = addresses(choice.candidate.request, prepared)
+                attempt = msgspec.structs.replace(attempt, handed=handed)
             await self._books.start(job, attempt, choice)
         finally:
             self._buyer.free(choice)

@@ -15,12 +15,15 @@ import structlog
 
 from gateway import failpoints
 from gateway.jobs import Attempt, AttemptEvent, Job, advance_attempt
+from gateway.media import PictureRefused, Pictures
 from gateway.settings import Routing
 from gateway.store.live import LiveView
+from gateway.store.spec import OperationTaken
 from gateway.worker import pace
 from gateway.worker.books import Books
 from gateway.worker.buyer import Buyer, Line
 from providers.spec import (
+    BuysByFinding,
     Cancels,
     ChecksCallback,
     Disproves,
@@ -55,11 +58,19 @@ class Watching:
     """Follows attempts that are running or of unknown outcome. Each method returns seconds until the next look."""
 
     def __init__(
-        self, *, live: LiveView, books: Books, buyer: Buyer, routing: Routing, now_us: Callable[[], int]
+        self,
+        *,
+        live: LiveView,
+        books: Books,
+        buyer: Buyer,
+        pictures: Pictures,
+        routing: Routing,
+        now_us: Callable[[], int],
     ) -> None:
         self._live = live
         self._books = books
         self._buyer = buyer
+        self._pictures = pictures
         self._routing = routing
         self._now_us = now_us
         self._rings: dict[str, Ring] = {}  # attempt → its last callback
@@ -82,11 +93,16 @@ class Watching:
         line = self._buyer.line(attempt.provider, attempt.account)
         waited = (self._now_us() - attempt.started_us) / SECOND
         if line is not None:
-            operation = await self._claimed(attempt, line) or await self._found(job, attempt, line)
+            operation, is_sure = await self._claimed(attempt, line), False
+            if operation is None:
+                operation, is_sure = await self._found(job, attempt, line)
             if operation is not None:
-                await self._books.accepted(job.id, attempt, operation)
-                return 0.0
-            if isinstance(line.adapter, Disproves) and waited > self._routing.overdue_seconds:
+                try:
+                    await self._books.accepted(job.id, attempt, operation)
+                    return 0.0
+                except OperationTaken:  # it belongs to another attempt (I6), so ours is still unknown
+                    log.warning("attempt.found_anothers", attempt=attempt.id, operation=operation.id)
+            elif is_sure and isinstance(line.adapter, Disproves) and waited > self._routing.overdue_seconds:
                 gone = advance_attempt(attempt, AttemptEvent.DISPROVED, cost_usd_micros=0, ended_us=self._now_us())
                 return await self._close(job, gone, AttemptEvent.DISPROVED)
         window = self._routing.unknown_after_seconds
@@ -121,22 +137,28 @@ class Watching:
             return None
         return claimed
 
-    async def _found(self, job: Job, attempt: Attempt, line: Line) -> Operation | None:
-        """The operation of a lost submit, where the vendor can be asked for it."""
-        request = self._buyer.request_of(job, attempt, now_us=self._now_us())
-        if request is None or not isinstance(line.adapter, Finds):
-            return None
+    async def _found(self, job: Job, attempt: Attempt, line: Line) -> tuple[Operation | None, bool]:
+        """The operation of a lost submit, where the vendor can be asked for it; and whether it has answered at all."""
+        adapter, found = line.adapter, self._buyer.candidate_of(job, attempt, now_us=self._now_us())
+        if found is None or not isinstance(adapter, Finds):
+            return None, False
+        if isinstance(adapter, BuysByFinding) and (job.state.is_terminal or job.cancel_requested):
+            return None, False  # nobody wants the clip any more
         try:
-            return await line.adapter.find(
+            request = await self._pictures.hand_over(
+                found.request, adapter, formats=found.backend.picture.formats, known=attempt.handed
+            )
+            operation = await adapter.find(
                 request,
                 model_id=attempt.model_id,
                 client_id=attempt.id,
                 callback_url=self._books.callback_url(attempt, line),
                 sent_at=datetime.fromtimestamp(attempt.started_us / SECOND, UTC),
             )
-        except ProviderError as error:
-            log.warning("attempt.look_up_failed", attempt=attempt.id, kind=error.fault.kind)
-            return None
+        except (ProviderError, PictureRefused) as error:
+            log.warning("attempt.look_up_failed", attempt=attempt.id, said=str(error)[:160])
+            return None, False
+        return operation, True
 
     # --- running ------------------------------------------------------------------------------------------------------
 
