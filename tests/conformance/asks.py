@@ -69,7 +69,9 @@ class Ask(NamedTuple):
 def asks(player: Player) -> Iterator[Ask]:
     """Every ask of every row of a player."""
     for row in player.rows:
-        for mode, name, fields in _wanted(row):
+        last = {"last_frame": LAST} if row.last_frame_required else {}
+        for mode, name, wanted in _wanted(row):
+            fields = wanted | last
             found = offered(row, VideoRequest(**fields))
             assert found.refusals == (), f"{row.id} refuses {mode}-{name}: {found.refusals[0].message}"
             yield Ask(player, row, f"{mode}-{name}", found.candidates[0].request)

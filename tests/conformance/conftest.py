@@ -46,6 +46,8 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Vend
     try:
         for player in NETWORKED:
             assert player.vendor is not None
+            if player.name in running:
+                continue
             folder = tmp_path_factory.mktemp(player.name)
             running[player.name] = player.vendor(folder, Options(pace=Pace(steps=0))).__enter__()
         yield running

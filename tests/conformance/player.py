@@ -45,11 +45,14 @@ class Player:
     polls: tuple[Op, ...] = (Op.STATUS,)  # the calls that one poll of an ended job makes, in their order
     hidden_error: Any = None  # what this vendor's 200 would look like if it hid an error
     policy_at_submit: Act | None = None  # its 422 for a forbidden prompt
+    callbacks: bool = True  # whether a submit can name an address to call back
+    protocol: str = ""  # one of several that it speaks enters alone: with the rows whose model ids begin with this
+    spelling: Mapping[str, str] = field(default_factory=dict)  # its own word for our True, by our field
     deviations: Mapping[str, Thrown | Ended] = field(default_factory=dict)
     staged: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name}-{self.protocol.rstrip(':')}" if self.protocol else self.name
 
     def adapter(self, url: str = "http://127.0.0.1:9", client: httpx.AsyncBaseTransport | None = None) -> Provider:
         """An adapter for looking at, or for calls that `client` carries; by default it can make none."""
@@ -59,7 +62,8 @@ class Player:
     @property
     def rows(self) -> tuple[Backend, ...]:
         """Its rows of the shipped catalogue."""
-        return catalogue.load([settings.shipped() / "catalogue" / f"{self.name}.toml"]).backends
+        rows = catalogue.load([settings.shipped() / "catalogue" / f"{self.name}.toml"]).backends
+        return tuple(row for row in rows if all(id.startswith(self.protocol) for id in row.model_id.values()))
 
     def recording(self, name: str, shape: Any) -> Any:
         """One file of recorded pairs, decoded as `shape`."""

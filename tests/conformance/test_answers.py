@@ -63,7 +63,12 @@ class Played(NamedTuple):
         return f"{self.player}-{self.answer.name}"
 
 
-PLAYED = [Played(player, one) for player in NETWORKED for one in player.recording("answers", Answers).answers]
+def answers_of(player: Player) -> str:
+    """The file of what was recorded: one for each protocol, where it speaks several."""
+    return f"answers-{player.protocol.rstrip(':')}" if player.protocol else "answers"
+
+
+PLAYED = [Played(player, one) for player in NETWORKED for one in player.recording(answers_of(player), Answers).answers]
 
 
 @pytest.mark.parametrize("played", PLAYED, ids=str)
@@ -113,7 +118,7 @@ def _silent(fault: Fault) -> Fault:
 
 
 def test_there_are_answers_for_a_success_a_failure_and_a_word_that_is_not_known(networked: Player) -> None:
-    recorded = networked.recording("answers", Answers)
+    recorded = networked.recording(answers_of(networked), Answers)
 
     kinds = {type(answer.means.status) for answer in recorded.answers}
     assert {Succeeded, Failed} <= kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.anyio
 
 NETWORKS = {"nobody": nobody, "silence": silence}
 
+_numbers = itertools.count(1)  # each submit is another attempt's: a vendor may take the same id for the same job
+
 
 def first_ask(player: Player) -> Ask:
     return next(ask for ask in ASKS if ask.player is player)
@@ -29,7 +32,8 @@ def first_ask(player: Player) -> Ask:
 
 async def submit(adapter: Provider, ask: Ask) -> Operation:
     request = handed(ask.request, adapter.takes)
-    return await adapter.submit(request, model_id=ask.model_id, callback_url=None, client_id="attempt_1")
+    name = f"attempt_{next(_numbers)}"
+    return await adapter.submit(request, model_id=ask.model_id, callback_url=None, client_id=name)
 
 
 @contextlib.asynccontextmanager
