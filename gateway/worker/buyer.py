@@ -77,6 +77,7 @@ class Buyer:
         self._lines = {(line.provider, line.account): line for line in lines}
         self._configured = configured
         self._in_flight: Counter[tuple[str, str]] = Counter()
+        self._slots: dict[tuple[str, str], pace.Slots] = {}  # accounts that have said "too many"
         self._backends = {backend.id: backend for backend in catalogue.backends}
 
     def line(self, provider: str, account: str) -> Line | None:
@@ -93,8 +94,11 @@ class Buyer:
 
     def closed(self, attempt: Attempt, *, now_us: int) -> None:
         """An attempt gives its slot back and is remembered for what it was."""
-        self._in_flight[attempt.provider, attempt.account] -= 1
+        account = attempt.provider, attempt.account
+        self._in_flight[account] -= 1
         self.health.ended(attempt.backend)
+        if attempt.state is AttemptState.REJECTED and attempt.fault and attempt.fault.kind is Kind.RATE_LIMITED:
+            self._slots[account] = pace.fewer_slots(self._in_flight[account], now_us=now_us)
         render = None
         if attempt.state is AttemptState.SUCCEEDED and attempt.ended_us is not None:
             render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / SECOND
@@ -215,10 +219,16 @@ class Buyer:
     def _free_line(self, backend: Backend, *, now_us: int) -> Line | None:
         """The least busy account of the backend's provider that is in service and has a slot left."""
         free = [
-            (self._in_flight[line.provider, line.account], line)
-            for line in self._lines.values()
+            (self._in_flight[account], line)
+            for account, line in self._lines.items()
             if line.provider == backend.provider
-            and self.health.account_available(line.provider, line.account, now_us=now_us)
-            and self._in_flight[line.provider, line.account] < (line.max_in_flight or backend.max_in_flight)
+            and self.health.account_available(*account, now_us=now_us)
+            and self._in_flight[account] < self._limit(line, backend, now_us=now_us)
         ]
         return min(free, key=lambda pair: pair[0])[1] if free else None
+
+    def _limit(self, line: Line, backend: Backend, *, now_us: int) -> int:
+        """Renders at once: the operator's figure or the catalogue's, less where the vendor has said "too many"."""
+        limit = line.max_in_flight or backend.max_in_flight
+        cut = self._slots.get((line.provider, line.account))
+        return limit if cut is None else min(limit, cut.now(now_us))

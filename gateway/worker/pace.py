@@ -6,12 +6,14 @@ Law: pure. Seconds in, seconds out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gateway.jobs import Attempt, AttemptState
 from providers.spec import Fault, Kind, Verdict
 
 LONGEST_LOOK_SECONDS = 30.0
 RETRY_SECONDS = (1.0, 60.0)  # first and longest wait before a backend without capacity is asked again
+SLOT_CUT, SLOT_BACK_US = 0.7, 10_000_000  # additive increase, multiplicative decrease
 _CAPACITY = (Kind.RATE_LIMITED, Kind.UNAVAILABLE, Kind.TIMEOUT)
 
 CODES: dict[Kind, str] = {
@@ -60,6 +62,22 @@ def closed_until(attempts: Iterable[Attempt], backend: str) -> float:
         until = (attempt.ended_us or attempt.started_us) + max(wait, attempt.fault.retry_after_seconds or 0.0) * 1e6
         wait = min(wait * 2, RETRY_SECONDS[1])
     return until
+
+
+class Slots(NamedTuple):
+    """How many renders at once an account was last found to allow."""
+
+    allowed: int
+    at_us: int
+
+    def now(self, now_us: int) -> int:
+        """The count that is tried: one more for every ten seconds without another "too many"."""
+        return self.allowed + max(now_us - self.at_us, 0) // SLOT_BACK_US
+
+
+def fewer_slots(in_flight: int, *, now_us: int) -> Slots:
+    """After a vendor has said "too many" while `in_flight` renders of ours were open."""
+    return Slots(max(1, int(in_flight * SLOT_CUT)), now_us)
 
 
 def taken_on(attempts: Iterable[Attempt]) -> int:

@@ -124,6 +124,8 @@ class Watching:
                 await line.adapter.check_callback(ring.headers, ring.body)
             except ProviderError as error:
                 log.warning("callback.signature_refused", attempt=attempt.id, said=error.fault.message[:160])
+                if error.fault.kind is not Kind.AUTHENTICATION:
+                    self._rings.setdefault(attempt.id, ring)  # its keys could not be had just now
                 return None
         claimed = line.adapter.operation_in(ring.body, model_id=attempt.model_id)
         if claimed is None:
