@@ -139,7 +139,7 @@ def to_body(request: VideoRequest, model_id: str) -> dict[str, Any]:
         if field not in words:
             raise unsupported(field, by=by)
         body[words[field]] = value
-    return body | request.options.get(NAME, {}) | {"model": model_id}
+    return request.options.get(NAME, {}) | body | {"model": model_id}
 
 
 def _handed(media: Media) -> str:

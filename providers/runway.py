@@ -165,7 +165,7 @@ def to_body(request: VideoRequest, model_id: str) -> dict[str, Any]:
         "seed": asked.get("seed"),
         "cfgScale": asked.get("cfg_scale"),
     }
-    return {name: value for name, value in body.items() if value is not None} | request.options.get(NAME, {})
+    return request.options.get(NAME, {}) | {name: value for name, value in body.items() if value is not None}
 
 
 def _pair(request: VideoRequest, words: _Words, *, by: str) -> str:

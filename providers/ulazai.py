@@ -94,7 +94,7 @@ def to_body(request: VideoRequest, model_id: str) -> dict[str, Any]:
         body |= {"start_frame_url": _address(first), "end_frame_url": _address(last)}
     elif first:
         body["input_image_urls"] = [_address(first)]
-    return body | request.options.get(NAME, {}) | {"model_slug": slug, "prompt_directory_optin": False}
+    return request.options.get(NAME, {}) | body | {"model_slug": slug, "prompt_directory_optin": False}
 
 
 def _address(media: Media) -> str:

@@ -136,7 +136,7 @@ def to_body(request: VideoRequest, model_id: str) -> dict[str, Any]:
         if field not in words:
             raise unsupported(field, by=by)
         body[words[field]] = value
-    return body | request.options.get(NAME, {})
+    return request.options.get(NAME, {}) | body  # options add fields; what the quote rests on stays
 
 
 def _handed(media: Media) -> str:

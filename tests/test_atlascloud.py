@@ -243,7 +243,7 @@ async def test_options_change_neither_the_model_nor_who_is_called_back() -> None
     await told.submit(request, callback_url="https://us.example/cb/t")
 
     body = msgspec.json.decode(told.calls[0].content)
-    assert (body["model"], body["webhook_url"], body["cfg_scale"]) == (PRO_TEXT, "https://us.example/cb/t", 0.9)
+    assert (body["model"], body["webhook_url"], body["cfg_scale"]) == (PRO_TEXT, "https://us.example/cb/t", 0.1)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

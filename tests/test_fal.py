@@ -225,12 +225,12 @@ def test_pika_takes_numbers_and_several_pictures_where_kling_takes_strings() -> 
     assert fal.to_body(SMALL, V3_TEXT)["duration"] == "5"
 
 
-def test_operators_and_callers_own_fields_come_last() -> None:
+def test_callers_own_fields_are_added_and_change_nothing_that_we_said() -> None:
     options = {"fal": {"cfg_scale": 0.9, "elements": [{"frontal_image_url": "https://a/1"}]}, "other": {"x": 1}}
 
     body = fal.to_body(msgspec.structs.replace(SMALL, cfg_scale=0.1, options=options), V3_TEXT)
 
-    assert body["cfg_scale"] == 0.9
+    assert body["cfg_scale"] == 0.1
     assert body["elements"] == [{"frontal_image_url": "https://a/1"}]
     assert "x" not in body
 

@@ -147,9 +147,11 @@ class Watching:
         if isinstance(adapter, BuysByFinding) and (job.state.is_terminal or job.cancel_requested):
             return None, False  # nobody wants the clip any more
         try:
-            request = await self._pictures.hand_over(
-                found.request, adapter, formats=found.backend.picture.formats, known=attempt.handed
-            )
+            request = found.request
+            if isinstance(adapter, BuysByFinding):  # it sends the same body again
+                request = await self._pictures.hand_over(
+                    request, adapter, formats=found.backend.picture.formats, known=attempt.handed
+                )
             operation = await adapter.find(
                 request,
                 model_id=attempt.model_id,
