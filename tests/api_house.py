@@ -1,4 +1,4 @@
-"""The front rooms over real ones: a store on disk, two files of the shipped catalogue, pictures, the guard. No worker, no vendor.
+"""The front rooms over real ones: a store on disk, two files of the catalogue, pictures, the guard. No worker, no vendor.
 
 What a worker would do to a job is done by `House.finish` and its like, through the same table and the same store.
 """
