@@ -93,17 +93,21 @@ def token(*, access: str = ACCESS, secret: str = SECRET, nbf: int = -5, exp: int
         ("", 1001),
         ("Basic x", 1002),
         ("Bearer another-api-key", 1002),
-        (f"Bearer {token(secret='wrong' * 8)}", 1000),
-        (f"Bearer {token(access='nobody')}", 1002),
-        (f"Bearer {token(iat=1)}", 1002),
-        (f"Bearer {token(nbf=60)}", 1003),
-        (f"Bearer {token(exp=-1)}", 1004),
+        ({"secret": "wrong" * 8}, 1000),
+        ({"access": "nobody"}, 1002),
+        ({"iat": 1}, 1002),
+        ({"nbf": 60}, 1003),
+        ({"exp": -1}, 1004),
         ("Bearer a.b.c", 1002),
-        (f"Bearer {token()}", 0),
+        ({}, 0),
         ("Bearer api-key-kling-known", 0),
     ],
 )
-def test_credential_is_looked_at_with_a_code_for_each_fault(tmp_path: Path, authorization: str, code: int) -> None:
+def test_credential_is_looked_at_with_a_code_for_each_fault(
+    tmp_path: Path, authorization: str | dict[str, Any], code: int
+) -> None:
+    if isinstance(authorization, dict):  # a token's claims hang on the clock, so it is made now
+        authorization = f"Bearer {token(**authorization)}"
     options = Options(keys=("api-key-kling-known", f"{ACCESS}:{SECRET}"))
     with KlingServer(tmp_path, options) as kling:
         headers = {"authorization": authorization} if authorization else {}
