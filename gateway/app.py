@@ -25,9 +25,11 @@ from granian.server.embed import Server as Granian
 from litestar import Litestar
 
 from gateway import failpoints, tokens
+from gateway.acceptance import Acceptance
 from gateway.admin import serve_admin
 from gateway.api import Rooms, application
 from gateway.catalogue import load as load_catalogue
+from gateway.clips import Clips
 from gateway.health import Health
 from gateway.media import Pictures
 from gateway.router import Policy
@@ -79,18 +81,21 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
     }
     health = Health(names, slots)
     policy = Policy(sort=settings.routing.sort, usd_per_minute_of_waiting=settings.routing.usd_per_minute_of_waiting)
+    acceptance = Acceptance()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(_folder(settings))
         url = settings.store.url if not settings.fleeting else f"sqlite:///{folder}/dev.db"
         store = connect(url)
         await store.open()
         stack.push_async_callback(store.close)
+        acceptance.rebuild(await store.feedback_counts())
         transport, speaking = await _speaking(stack, settings, folder)
         link = await _picture_link(settings, store)
         pictures = Pictures(folder / "pictures", transport.fetch, link=link)
         buyer = Buyer(
             catalogue=catalogue,
             health=health,
+            acceptance=acceptance,
             policy=policy,
             routing=settings.routing,
             lines=speaking,
@@ -100,6 +105,7 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             store=store,
             buyer=buyer,
             pictures=pictures,
+            clips=Clips(transport.stream) if settings.routing.check_clips else None,
             routing=settings.routing,
             public_url=settings.server.public_url,
         )
@@ -107,6 +113,7 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             settings=settings,
             catalogue=catalogue,
             health=health,
+            acceptance=acceptance,
             policy=policy,
             store=store,
             pictures=pictures,
@@ -244,6 +251,7 @@ def _line(account: Account, transport: Transport, folder: Path) -> Line:
         account=account.name,
         adapter=adapter,
         max_in_flight=account.max_in_flight,
+        max_submits_per_minute=account.max_submits_per_minute,
         callbacks=account.callbacks,
     )
 

@@ -23,7 +23,7 @@ from providers.spec import Fault, Frozen, Kind, Operation, Video, VideoRequest
 
 # --- what a caller asked for ------------------------------------------------------------------------------------------
 
-Sort = Literal["price", "latency", "balanced"]
+Sort = Literal["price", "latency", "balanced", "kept_price"]
 
 
 class Preferences(Frozen):
@@ -196,7 +196,7 @@ class Attempt(Frozen):
     bills: tuple[Kind, ...] = ()  # endings that cost its price all the same
     cost_usd_micros: int | None = None  # None until known
     operation: Operation | None = None
-    fault: Fault | None = None
+    fault: Fault | None = None  # of one that succeeded: its clip is not what was bought
     accepted_us: int | None = None
     ended_us: int | None = None
 

@@ -1,30 +1,38 @@
 """Ranks the candidates of a match by the money until a clip is in hand and the minutes until then.
 
-Law: pure: no I/O, no clock, no randomness; the same figures give the same decision, whatever the catalogue's order.
-Hard limits were `match`'s; here a backend is refused only because it is out of service, is too slow for what the caller
-prefers, or would be a fallback that the caller does not allow.
+Law: pure: no I/O, no clock, no randomness; the same figures and the same seed give the same decision, whatever the
+catalogue's order. Hard limits were `match`'s; here a backend is refused only because it is out of service, is too slow
+for what the caller prefers, or would be a fallback that the caller does not allow.
 
     expected spend   price ÷ chance of success where the vendor bills failures, else price
-    expected finish  wait for a slot (Little's law) + median render + (chance of failure ÷ success) × one more render
-    price            by expected spend, then finish
-    latency          by expected finish, then spend
+    one try          wait for a slot (Little's law) + mean render
+    expected finish  success × one try + failure × (the share of a try until it is known + one try of the best other)
+    price            by expected spend; those within 1 % of each other by finish
+    latency          by finish, then spend
     balanced         by expected spend + minutes until the finish × what a minute of waiting is worth
+
+Nobody knows a backend's pace exactly, least of all one that was not asked of late. So with a seed each one's finish is
+drawn once from what is known of it: near-equals share the jobs, one that may have become the best gets one now and
+then, and the more is known, the less is left to the draw. Seed 0 draws nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import lru_cache
-from statistics import NormalDist
 
 import msgspec
 
 from gateway.catalogue import Candidate, Code, Flaw, Match, Quote, Refusal, refusal
-from gateway.health import Z95, Figures, Health, bucket
+from gateway.draws import normal
+from gateway.health import Figures, Health, bucket
 from gateway.jobs import Preferences, Sort
 from providers.spec import Frozen
 
 MICROS = 1_000_000
+UNTIL_KNOWN = 0.6  # share of a render's time after which a failure shows
+NEAR_PRICES = 1.01
 
 
 class Policy(Frozen):
@@ -56,6 +64,9 @@ class Ranked(Frozen, gc=False):
     seconds: int
     audio: bool
     warnings: tuple[str, ...] = ()
+    drawn_finish_seconds: float = 0.0  # what the draw made of the expected finish, and the score rests on; 0: no draw
+    overdue: int = 0  # of those in flight, how many are late
+    trial: bool = False  # counted at its settled pace, to see whether it has recovered
 
 
 class Decision(Frozen):
@@ -66,6 +77,7 @@ class Decision(Frozen):
     ranked: tuple[Ranked, ...]
     made_us: int
     refusals: tuple[Refusal, ...] = ()
+    seed: int = 0  # of the draw; 0: nothing was drawn
 
     def reason(self) -> str:
         """The decision in one sentence."""
@@ -76,24 +88,41 @@ class Decision(Frozen):
         return f"None of {len(self.refusals)} backends can make this clip"
 
 
-class _Placed(msgspec.Struct, frozen=True, gc=False):
-    """A candidate with its figures; in order of `turn`, score, and the other measure."""
+class _Placed(msgspec.Struct, gc=False):
+    """A candidate with its figures, before and after it was compared with the others."""
 
-    turn: int
-    score: float
-    second: float
-    backend: str
-    spend: int
-    finish: float
-    wait: float
-    figures: Figures
     candidate: Candidate
+    figures: Figures
+    turn: int
+    spend: int
+    wait: float
+    render: float  # mean seconds of a render that ends well
+    drawn: float  # likewise, as drawn
+    finish: float = 0.0
+    drawn_finish: float = 0.0
+    score: float = 0.0
+    second: float = 0.0
+    last_resort: bool = False  # a failure there would use up the purse
 
 
-def rank(found: Match, health: Health, policy: Policy, preferences: Preferences, *, now_us: int) -> Decision:
+def rank(
+    found: Match,
+    health: Health,
+    policy: Policy,
+    preferences: Preferences,
+    *,
+    now_us: int,
+    seed: int = 0,
+    place: tuple[str, int] | None = None,
+    left_usd_micros: int | None = None,
+    tried: Collection[str] = (),
+) -> Decision:
     """Put the candidates of `found` in the order in which they are to be tried.
 
-    A caller that prefers a latency without naming a sort gets the cheapest of those that keep it.
+    `seed` belongs to the job: its later decisions draw alike. `place` is the provider that the job already stands in
+    line for, and how many jobs are before it there. `left_usd_micros` is what is left of its purse and `tried` the
+    backends that it has bought from: a vendor whose failure would cost so much that nobody else could be paid comes
+    after all others. A caller that prefers a latency without naming a sort gets the cheapest of those that keep it.
     """
     limits = tuple(preferences.max_latency_seconds.items())
     sort: Sort = preferences.sort or ("price" if limits else policy.sort)
@@ -108,24 +137,26 @@ def rank(found: Match, health: Health, policy: Policy, preferences: Preferences,
             flaw = Flaw(Code.UNAVAILABLE, None, "is", f"out of service: {figures.why}", "", "a later try")
             refusals.append(refusal(candidate.backend.id, [flaw], candidate.quote))
             continue
-        entry = _place(candidate, figures, sort=sort, policy=policy, order=preferences.order)
-        slow = _too_slow(entry, limits) if limits else None
-        if slow is not None:
-            refusals.append(refusal(candidate.backend.id, [slow], candidate.quote))
-            continue
-        placed.append(entry)
-    placed.sort(key=lambda entry: (entry.turn, entry.score, entry.second))  # equals keep the target's order
+        placed.append(_place(candidate, figures, order=preferences.order, seed=seed, place=place))
+    if limits:
+        placed = _quick_enough(placed, limits, refusals)
+    _score(placed, sort, policy, tried)
+    if left_usd_micros is not None:
+        _find_last_resorts(placed, left_usd_micros, tried)
+    placed.sort(key=lambda e: (e.turn, e.last_resort, e.score, e.second))  # equals keep the target's order
+    if sort == "price" and seed and len(placed) > 1:
+        placed = _near_prices_by_finish(placed)
     if not preferences.allow_fallbacks:
         for entry in placed[1:]:
             flaw = Flaw(
                 Code.NO_FALLBACKS,
                 "provider.allow_fallbacks",
                 "is",
-                f"a fallback: {placed[0].backend} comes first",
+                f"a fallback: {placed[0].candidate.backend.id} comes first",
                 "",
                 "provider.allow_fallbacks=true",
             )
-            refusals.append(refusal(entry.backend, [flaw], entry.candidate.quote))
+            refusals.append(refusal(entry.candidate.backend.id, [flaw], entry.candidate.quote))
         del placed[1:]
     return Decision(
         model=found.target.name,
@@ -136,24 +167,76 @@ def rank(found: Match, health: Health, policy: Policy, preferences: Preferences,
         ),
         refusals=tuple(refusals),
         made_us=now_us,
+        seed=seed,
     )
 
 
-def _place(candidate: Candidate, figures: Figures, *, sort: Sort, policy: Policy, order: tuple[str, ...]) -> _Placed:
-    row = candidate.backend
-    price, success, p50 = candidate.quote.usd_micros, figures.success, figures.p50_seconds
-    spend = round(price / success) if row.failed_jobs_are_billed else price
-    ahead = figures.in_flight - figures.slots + 1  # renders that must end before ours begins
-    wait = ahead * p50 / figures.slots if ahead > 0 else 0.0
-    finish = wait + p50 + (1 - success) / success * p50
-    if sort == "price":
-        score, second = spend / MICROS, finish
-    elif sort == "latency":
-        score, second = finish, spend / MICROS
-    else:
-        score, second = spend / MICROS + finish / 60 * policy.usd_per_minute_of_waiting, finish
-    turn = _turn(candidate, order) if order else 0
-    return _Placed(turn, score, second, row.id, spend, finish, wait, figures, candidate)
+def _place(
+    candidate: Candidate, figures: Figures, *, order: tuple[str, ...], seed: int, place: tuple[str, int] | None
+) -> _Placed:
+    row, sigma = candidate.backend, figures.sigma
+    price = candidate.quote.usd_micros
+    render = figures.p50_seconds * math.exp(sigma * sigma / 2)
+    line = place[1] if place is not None and place[0] == row.provider else figures.waiting
+    ahead = figures.in_flight + line - figures.slots + 1  # renders that must end before ours begins
+    drawn = render
+    if seed and figures.error:
+        drawn *= math.exp(figures.error * normal(seed, row.id))
+    return _Placed(
+        candidate=candidate,
+        figures=figures,
+        turn=_turn(candidate, order) if order else 0,
+        spend=round(price / figures.success) if row.failed_jobs_are_billed else price,
+        wait=ahead * render / figures.slots if ahead > 0 else 0.0,
+        render=render,
+        drawn=drawn,
+    )
+
+
+def _score(placed: list[_Placed], sort: Sort, policy: Policy, tried: Collection[str]) -> None:
+    """Fill in what depends on the others: the finish, which counts a failover to the best of them, and the score."""
+    tries = sorted(e.wait + e.render for e in placed if e.candidate.backend.id not in tried)[:2]
+    for entry in placed:
+        own = entry.wait + entry.render
+        other = next((seconds for seconds in tries if seconds != own), own)
+        fails = 1 - entry.figures.success
+        lost = fails * (UNTIL_KNOWN * entry.render + other - entry.render)
+        entry.finish = own + lost
+        entry.drawn_finish = entry.finish + entry.drawn - entry.render
+        spend = entry.spend / MICROS
+        match sort:
+            case "latency":
+                entry.score, entry.second = entry.drawn_finish, spend
+            case "balanced":
+                entry.score = spend + entry.drawn_finish / 60 * policy.usd_per_minute_of_waiting
+                entry.second = entry.drawn_finish
+            case _:
+                entry.score, entry.second = spend, entry.drawn_finish
+
+
+def _find_last_resorts(placed: list[_Placed], left: int, tried: Collection[str]) -> None:
+    """Mark who bills failures and would leave too little for anybody else."""
+    charges = sorted((e.candidate.quote.charge_usd_micros, e.candidate.backend.id) for e in placed)
+    for entry in placed:
+        row = entry.candidate.backend
+        if row.failed_jobs_are_billed:
+            others = (charge for charge, name in charges if name != row.id and name not in tried)
+            entry.last_resort = next(others, 0) > left - entry.candidate.quote.charge_usd_micros
+
+
+def _near_prices_by_finish(placed: list[_Placed]) -> list[_Placed]:
+    """Of those whose spend hardly differs from the cheapest one's, the soonest first; then the same with the rest."""
+    ordered: list[_Placed] = []
+    while placed:
+        first = placed[0]
+        near = [
+            e
+            for e in placed
+            if (e.turn, e.last_resort) == (first.turn, first.last_resort) and e.score <= first.score * NEAR_PRICES
+        ]
+        ordered += sorted(near, key=lambda entry: entry.drawn_finish)
+        placed = placed[len(near) :]
+    return ordered
 
 
 def _turn(candidate: Candidate, order: tuple[str, ...]) -> int:
@@ -162,26 +245,62 @@ def _turn(candidate: Candidate, order: tuple[str, ...]) -> int:
     return next((turn for turn, name in enumerate(order) if name in names), len(order))
 
 
-def _too_slow(entry: _Placed, limits: tuple[tuple[str, float], ...]) -> Flaw | None:
-    """The first limit that this backend's render time, if it ends well, does not keep."""
-    p50 = entry.figures.p50_seconds
-    sigma = math.log(entry.figures.p95_seconds / p50) / Z95
-    for name, limit in limits:
-        took = entry.wait + p50 * math.exp(_z(name) * sigma)
-        if took > limit:
-            param = f"provider.preferred_max_latency.{name}"
-            grants, wish = f"{name} of about {_span(took)}", f"{name} within {_span(limit)}"
-            return Flaw(Code.TOO_SLOW, param, "has a", grants, wish, f"preferred_max_latency.{name}={math.ceil(took)}")
-    return None
+def _quick_enough(
+    placed: list[_Placed], limits: tuple[tuple[str, float], ...], refusals: list[Refusal]
+) -> list[_Placed]:
+    """Those whose chance to be done in time is as large as asked; the others are refused."""
+    kept = []
+    for entry in placed:
+        others = [other for other in placed if other is not entry] or [entry]
+        slow = next((flaw for limit in limits if (flaw := _too_slow(entry, others, *limit)) is not None), None)
+        if slow is None:
+            kept.append(entry)
+        else:
+            refusals.append(refusal(entry.candidate.backend.id, [slow], entry.candidate.quote))
+    return kept
+
+
+def _too_slow(entry: _Placed, others: list[_Placed], name: str, limit: float) -> Flaw | None:
+    """Why the chance to be done within `limit` is below the percentile of this name: a render that ends well in time,
+    or one that fails and the best of the others (or, where there is none, one more) in what is left."""
+    wanted, p50 = _share(name), entry.figures.p50_seconds
+    if _chance(entry, others, limit) >= wanted:
+        return None
+    low, high = limit, max(limit, 1.0)
+    while _chance(entry, others, high) < wanted and high < 1e7:
+        low, high = high, high * 2
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _chance(entry, others, middle) < wanted else (low, middle)
+    took = math.ceil(max(high, p50))
+    param = f"provider.preferred_max_latency.{name}"
+    grants, wish = f"{name} of about {_span(took)}", f"{name} within {_span(limit)}"
+    return Flaw(Code.TOO_SLOW, param, "has a", grants, wish, f"preferred_max_latency.{name}={took}")
+
+
+def _chance(entry: _Placed, others: list[_Placed], limit: float) -> float:
+    success = entry.figures.success
+    left = limit - entry.wait - UNTIL_KNOWN * entry.render
+    failed_over = max(_in_time(other, left) for other in others)
+    return success * _in_time(entry, limit) + (1 - success) * failed_over
+
+
+def _in_time(entry: _Placed, limit: float) -> float:
+    """The chance that a render that ends well is done within `limit`, its wait included."""
+    left = limit - entry.wait
+    if left <= 0:
+        return 0.0
+    spread = max(entry.figures.sigma, 1e-6)
+    return 0.5 * math.erfc(-math.log(left / entry.figures.p50_seconds) / spread / math.sqrt(2))
 
 
 @lru_cache(maxsize=64)
-def _z(name: str) -> float:
-    """Standard normal quantile of "p90". Raises ValueError for what is no percentile."""
+def _share(name: str) -> float:
+    """0.9 of "p90". Raises ValueError for what is no percentile."""
     percent = float(name.removeprefix("p"))
     if not 0 < percent < 100:
         raise ValueError(f"{name!r} is no percentile: p50, p90 or p99")
-    return NormalDist().inv_cdf(percent / 100)
+    return percent / 100
 
 
 _UNSEEN = "no renders seen yet"
@@ -204,6 +323,8 @@ def _ranked(entry: _Placed, place: int, count: int, *, sort: Sort, ordered: bool
         standing = f"number {place} of {count} {_BY[sort]}"
     else:
         standing = f"{_BEST[sort]} of {count}"
+    if figures.trial:
+        standing += "; tried again: it had grown slow"
     seen = f"{figures.samples} {'render' if figures.samples == 1 else 'renders'} seen" if figures.samples else _UNSEEN
     return Ranked(
         backend=row.id,
@@ -228,6 +349,9 @@ def _ranked(entry: _Placed, place: int, count: int, *, sort: Sort, ordered: bool
         seconds=request.seconds or 0,
         audio=bool(request.audio),
         warnings=candidate.warnings,
+        drawn_finish_seconds=entry.drawn_finish if entry.drawn != entry.render else 0.0,
+        overdue=figures.overdue,
+        trial=figures.trial,
     )
 
 

@@ -30,6 +30,9 @@ PREFIX = "FILMGATE_"
 _NOT_CONFIGURATION = frozenset({"FILMGATE_URL", "FILMGATE_API_KEY", "FILMGATE_FAILPOINT", "FILMGATE_TESTS_REQUIRE"})
 
 
+_OURS = ("max_in_flight", "max_submits_per_minute")  # keys of an account that no provider's own Settings has
+
+
 class SettingsError(Exception):
     """The configuration cannot be used. One line per fault."""
 
@@ -58,6 +61,8 @@ class Routing(Frozen):
     sort: Sort = "balanced"
     usd_per_minute_of_waiting: float = 0.05
     on_unknown: Literal["fail", "resubmit", "hold"] = "fail"
+    check_clips: bool = True  # a delivered clip is held against what was bought
+    on_mismatch: Literal["warn", "fail", "failover"] = "warn"
     unknown_after_seconds: float = 600.0
     deadline_seconds: float = 3600.0
     max_attempts: int = 4  # attempts of one job that a vendor took on
@@ -85,6 +90,7 @@ class Account(Frozen):
     name: str
     settings: Any  # the provider module's own Settings
     max_in_flight: int | None = None
+    max_submits_per_minute: float | None = None
     callbacks: bool = True
 
 
@@ -205,7 +211,7 @@ def _accounts(name: str, table: dict[str, Any], module: Any, environ: Mapping[st
     accounts = []
     for entry in table.get("accounts") or [{}]:
         values = {**common, **entry}
-        own = {key: values.pop(key) for key in ("name", "max_in_flight") if key in values}
+        own = {key: values.pop(key) for key in ("name", *_OURS) if key in values}
         for key in secret_names:
             text = _secret(values.get(key), environ, where=f"{name}.{key}")
             values.pop(key, None)
@@ -223,6 +229,7 @@ def _accounts(name: str, table: dict[str, Any], module: Any, environ: Mapping[st
                 name=own.get("name", "main"),
                 settings=settings,
                 max_in_flight=own.get("max_in_flight"),
+                max_submits_per_minute=own.get("max_submits_per_minute"),
                 callbacks=bool(values.get("callbacks", True)),
             )
         )

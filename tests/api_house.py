@@ -1,4 +1,4 @@
-"""The front rooms over real ones: a store on disk, two files of the catalogue, pictures, the guard. No worker, no vendor.
+"""The front rooms over real ones: a store on disk, two catalogue files, pictures, the guard. No worker, no vendor.
 
 What a worker would do to a job is done by `House.finish` and its like, through the same table and the same store.
 """
@@ -15,6 +15,7 @@ import httpx
 from PIL import Image
 
 from gateway import ids
+from gateway.acceptance import Acceptance
 from gateway.api import Rooms, application
 from gateway.catalogue import Alias, load
 from gateway.health import Health
@@ -139,6 +140,7 @@ async def opened(folder: Path, *, dev: bool = True, configured: tuple[str, ...] 
         ),
         catalogue=load([shipped() / "catalogue" / f"{name}.toml" for name in ("fal", "sandbox")]),
         health=Health(),
+        acceptance=Acceptance(),
         policy=Policy(),
         store=store,
         pictures=Pictures(folder / "pictures", transport.fetch),

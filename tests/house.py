@@ -73,7 +73,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def written(folder: Path, vendor_url: str, *, port: int, callbacks: bool = True, **routing: Any) -> Path:
+def written(
+    folder: Path,
+    vendor_url: str,
+    *,
+    port: int,
+    callbacks: bool = True,
+    account: dict[str, Any] | None = None,
+    **routing: Any,
+) -> Path:
     """A configuration with one vendor on loopback and windows of tenths of seconds; two backends of one model, of which
     `fal/kling-v3-pro` ($0.112 a second) is the cheaper and `fal/spare` ($0.12) the second."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +92,7 @@ def written(folder: Path, vendor_url: str, *, port: int, callbacks: bool = True,
         "read_seconds": 1.0,
         "grace_seconds": 0.2,
         "unknown_after_seconds": 3.0,
+        "check_clips": False,  # the vendor servers' clips are small ones: each would count against its backend
         **routing,
     }
     lines = [f"{name} = {_toml(value)}" for name, value in windows.items()]
@@ -103,6 +112,7 @@ rest_url = "{vendor_url}"
 api_url = "{vendor_url}"
 api_key = "{VENDOR_KEY}"
 callbacks = {_toml(callbacks)}
+{chr(10).join(f"{name} = {_toml(value)}" for name, value in (account or {}).items())}
 [routing]
 """
         + "\n".join(lines)

@@ -108,6 +108,7 @@ async def market(
         "routing.read_seconds": 1.0,
         "routing.grace_seconds": 0.2,
         "routing.unknown_after_seconds": 6.0,
+        "routing.check_clips": False,  # the vendor servers' clips are small ones
         **{f"routing.{key}": value for key, value in routing.items()},
         **{f"providers.{name}": table for name, table in tables.items()},
     }

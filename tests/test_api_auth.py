@@ -29,7 +29,9 @@ PROTECTED = [
     ("GET", "/v1/videos/{id}/decision"),
     ("GET", "/v1/videos/{id}/content"),
     ("HEAD", "/v1/videos/{id}/content"),
+    ("POST", "/v1/videos/{id}/feedback"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/backends"),
 ]
 
 

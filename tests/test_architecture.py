@@ -19,6 +19,8 @@ DIALECTS = ("gateway/api/fal.py", "gateway/console/")
 PURE = (
     "gateway.catalogue",
     "gateway.router",
+    "gateway.acceptance",
+    "gateway.deciding",
     "gateway.health",
     "gateway.jobs",
     "gateway.auditing",
@@ -40,7 +42,7 @@ IMPURE = {
     "time",
 }
 READS_FILES = "gateway.catalogue.loading"  # the catalogue's one exception
-HTTPX = ("providers.", "gateway.delivery", "gateway.api.content", "gateway.commands.client")
+HTTPX = ("providers.", "gateway.delivery", "gateway.clips", "gateway.api.content", "gateway.commands.client")
 NO_ROOM = {"utils", "helpers", "common", "base", "services", "models", "manager", "misc"}
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+TABLE)\b")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from gateway.catalogue import AudioGrant, Catalogue, Code, PictureLimits, explain
 from gateway.catalogue import refusal as refuse
-from gateway.catalogue.refusing import Flaw
+from gateway.catalogue.refusing import MEANINGS, Flaw, table
 from gateway.jobs import Preferences
 from providers.spec import Camera, Mode, Shot, VideoRequest
 from tests.catalogue_rows import asked, backend, find, only, picture, shipped
@@ -329,3 +330,10 @@ def test_there_is_nothing_to_explain_without_a_refusal() -> None:
 
     with pytest.raises(ValueError, match="without refusals"):
         explain(found)
+
+
+def test_readme_lists_every_code_with_its_meaning() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+    assert set(MEANINGS) == set(Code)
+    assert f"\n\n{table()}\n" in readme

@@ -81,6 +81,32 @@ def test_a_key_makes_a_provider_a_candidate(tmp_path: Path) -> None:
     assert "secret-of-nobody" not in done.stdout + done.stderr
 
 
+def test_route_orders_by_what_a_kept_clip_costs_and_says_why(tmp_path: Path) -> None:
+    words = ("route", "--dev", "--model", "sandbox", "--sort", "kept_price", "--p90", "300")
+
+    done = filmgate(*words, cwd=tmp_path, COLUMNS="300")
+
+    assert done.returncode == 0, done.stderr
+    assert "cheapest per kept clip first" in done.stdout
+    assert re.search(r"1 +sandbox/thrifty +\$0.15\* +\$0.60 ", done.stdout)  # one clip in four is taken to be kept
+    assert "70 % cheaper per kept clip than the fastest" in done.stdout
+
+
+def test_backends_shows_what_is_known_of_each_and_who_is_out(tmp_path: Path) -> None:
+    shown = filmgate("backends", "--dev", "--model", "auto", cwd=tmp_path, COLUMNS="300")
+    program = filmgate("backends", "--dev", "--provider", "sandbox", "--json", cwd=tmp_path)
+    unknown = filmgate("backends", "--provider", "sandbx", cwd=tmp_path)
+
+    assert re.search(r"sandbox/swift +≤5s/silent +~5 s +11 s +- +90% +0/2 +- +\$0.1–0.14/s\*", shown.stdout), (
+        shown.stdout
+    )
+    assert re.search(r"fal/kling-v3-pro .* no credential here", shown.stdout)
+    assert {one["provider"] for one in json.loads(program.stdout)["data"]} == {"sandbox"}
+    assert unknown.returncode == 1
+    assert "did you mean 'sandbox'" in unknown.stderr
+    assert list(tmp_path.iterdir()) == []  # asking leaves nothing behind
+
+
 def test_an_impossible_clip_is_said_plainly(tmp_path: Path) -> None:
     done = filmgate("generate", "-", "rain", "--dev", "--model", "sandbox", "--seconds", "90", cwd=tmp_path)
 
@@ -131,6 +157,6 @@ def test_check_warns_of_old_prices(tmp_path: Path) -> None:
     assert "fal/kling-v3-pro: its price was last compared" in stale.stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "generate", "route", "check", "keys", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "generate", "route", "backends", "check", "keys", "migrate"])
 def test_help_has_examples(command: str, tmp_path: Path) -> None:
     assert "Example" in filmgate(command, "--help", cwd=tmp_path).stdout

@@ -299,3 +299,21 @@ async def _accepted(fal: FalServer, count: int) -> None:
             return
         await asyncio.sleep(0.02)
     raise TimeoutError(f"the vendor took on fewer than {count} jobs")
+
+
+async def test_open_renders_never_exceed_the_accounts_slots_and_callers_take_turns(
+    fal: FalServer, tmp_path: Path
+) -> None:
+    fal.say(act("render", seconds=0.5, times=0))
+
+    async with house(tmp_path / "house", fal.url, account={"max_in_flight": 2}) as gateway:
+        ids = [(await gateway.create(model="fal/kling-v3-pro", seconds=5))["id"] for _ in range(6)]
+        await _accepted(fal, 2)
+        waiting = [view for view in [await gateway.view(id) for id in ids] if view["status"] == "queued"]
+        ends = [await gateway.ended(id) for id in ids]
+
+    assert {view["routing"]["queue_position"] for view in waiting} >= {0, 1, 2}
+    assert [video["status"] for video in ends] == ["completed"] * 6
+    spans = sorted((a.started_us, a.ended_us or 0) for r in await records(tmp_path / "house") for a in r.attempts)
+    for begun, _ in spans:
+        assert sum(start <= begun < end for start, end in spans) <= 2

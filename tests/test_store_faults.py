@@ -294,7 +294,7 @@ def test_failed_write_stops_all_writing_and_loses_nothing_acknowledged(path: Pat
     assert "disk I/O error" in refusal
     assert "restart" in refusal
     assert state == "False True True"
-    assert len(ids.split()) > 3
+    assert ids.split()  # some were taken before the disk failed
     asyncio.run(_open_and_close(connect(f"sqlite:///{path}")))
     db = sqlite3.connect(path)
     assert set(ids.split()) <= {row[0] for row in db.execute("SELECT id FROM jobs")}

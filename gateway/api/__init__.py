@@ -15,6 +15,7 @@ import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
+from gateway.acceptance import Acceptance
 from gateway.catalogue import Catalogue
 from gateway.health import Health
 from gateway.media import Pictures
@@ -30,6 +31,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     catalogue: Catalogue
     health: Health
+    acceptance: Acceptance
     policy: Policy
     store: Store
     pictures: Pictures

@@ -22,9 +22,10 @@ from gateway.api.form import Asked
 from gateway.api.parts import SentPicture
 from gateway.api.problems import Problem
 from gateway.catalogue import Candidate, Code, Match, Target, UnknownModel, dollars, explain, match
+from gateway.deciding import decide
 from gateway.jobs import Job, JobSpec, Preferences, Routing
 from gateway.media import PictureRefused, Pictures
-from gateway.router import Decision, Ranked, rank
+from gateway.router import Decision, Ranked
 from gateway.store.spec import Idempotency, Key
 from providers.spec import Media, VideoRequest
 
@@ -55,7 +56,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
             first = await store.replayed(key.id, idempotency, now)
             if first is not None:  # whatever the catalogue, the prices or the pictures have become since
                 return view.answer(first, live, headers=_REPLAYED)
-        target = _resolved(rooms, asked.model)
+        target = resolved(rooms, asked.model)
         video = await _with_pictures(asked, rooms.pictures)
         kept = False
         try:
@@ -83,7 +84,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     async def route(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
         asked = await form.read(request)
-        target = rooms.catalogue.everything() if asked.model == EVERY_MODEL else _resolved(rooms, asked.model)
+        target = rooms.catalogue.everything() if asked.model == EVERY_MODEL else resolved(rooms, asked.model)
         video = await _with_pictures(asked, rooms.pictures)
         try:
             _, decision = _decided(rooms, target, asked, video, key)
@@ -107,12 +108,14 @@ def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
     return text
 
 
-def _resolved(rooms: Rooms, model: str) -> Target:
+def resolved(rooms: Rooms, model: str) -> Target:
+    """What a model's name stands for. Raises Problem 404."""
     try:
         return rooms.catalogue.resolve(model, rooms.settings.routing.aliases)
     except UnknownModel as error:
         nearest = error.nearest[0] if error.nearest else None
-        message = f"{error}. GET /v1/models lists them."
+        said = str(error)
+        message = f"{said}{'' if said.endswith('?') else '.'} GET /v1/models lists them."
         raise Problem(404, "model_not_found", message, param="model", nearest=nearest) from error
 
 
@@ -156,7 +159,8 @@ def _decided(rooms: Rooms, target: Target, asked: Asked, video: VideoRequest, ke
     if _limited_by_key(asked, key):
         preferences = msgspec.structs.replace(preferences, max_price_usd_micros=key.purse_usd_micros)
     found = match(rooms.catalogue, target, video, preferences, configured=rooms.settings.configured)
-    return found, rank(found, rooms.health, rooms.policy, preferences, now_us=rooms.now_us())
+    now_us = rooms.now_us()
+    return found, decide(found, rooms.health, rooms.acceptance, rooms.policy, preferences, now_us=now_us)
 
 
 def _limited_by_key(asked: Asked, key: Key) -> bool:

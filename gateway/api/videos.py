@@ -25,6 +25,7 @@ SECOND = 1_000_000
 CANCEL_SECONDS = 10.0  # how long a cancel is waited for before it is answered as still under way
 CANCEL_TRIES = 20
 LIST_DEFAULT, LIST_MOST = 20, 100
+INCLUDABLE = "routing.decision"
 
 # what an event tells of its attempt; a vendor's own words stay with the operator
 _TOLD = frozenset({"backend", "kind", "code", "price_usd_micros", "cost_usd_micros"})
@@ -71,7 +72,9 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         key = ring.caller(request.scope)
         job = await own_job(store, key, request.path_params["video_id"])
         view.guess_progress(job, live, now_us=rooms.now_us())
-        return view.answer(job, live)
+        if not request.scope["query_string"] or not _included(request):
+            return view.answer(job, live)
+        return view.answer(job, live, decision=await store.decision(job.id) or b"null")
 
     @get("/v1/videos")
     async def list_videos(request: Request[Any, Any, Any]) -> Answer:
@@ -156,6 +159,18 @@ def _too_late(job: Job) -> Problem:
         return Problem(409, "too_late", f"The job has ended already: it is {job.state.value}.")
     message = "The backend cannot stop this render. It goes on, and will be billed; the job stays as it was."
     return Problem(409, "too_late", message)
+
+
+def _included(request: Request[Any, Any, Any]) -> bool:
+    """Whether the query's `include` (a list by commas, by repetition, or as the SDKs write one: `include[]`) names the
+    decision. Raises Problem 422 for a name that is not known."""
+    query = request.query_params
+    given = [*query.getall("include", []), *query.getall("include[]", [])]
+    names = {name.strip() for text in given for name in text.split(",")} - {""}
+    if unknown := sorted(names - {INCLUDABLE}):
+        message = f"'include' does not know {unknown[0][:80]!r}; it knows {INCLUDABLE}."
+        raise Problem(422, "invalid_value", message, param="include", nearest=INCLUDABLE)
+    return bool(names)
 
 
 def _page(request: Request[Any, Any, Any]) -> tuple[str | None, int, bool]:

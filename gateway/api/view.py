@@ -41,6 +41,7 @@ _SAID = {  # a vendor's message is for the operator: it may name the vendor's ac
     Kind.CANCELLED: "The render was cancelled.",
     Kind.UNKNOWN: "It is not known whether the backend took the job.",
 }
+_SAID_BY_CODE = {"wrong_output": "The clip that was made is not what was asked for: see `warnings`."}
 _ENDED = {
     JobState.CANCELLED: "The job was cancelled.",
     JobState.EXPIRED: "The job's deadline passed before it was done.",
@@ -61,6 +62,8 @@ class RoutingView(msgspec.Struct):
     estimated_cost_usd: float
     pretend: bool  # the cost is only ranked by, never charged
     eta_seconds: float | None
+    queue_position: int | None  # jobs that get a slot before this one; null when it waits for none
+    decision: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # by `?include=routing.decision` alone
 
 
 class UsageView(msgspec.Struct):
@@ -98,8 +101,8 @@ class PageView(msgspec.Struct, kw_only=True):
     has_more: bool
 
 
-def view(job: Job, live: LiveView) -> VideoView:
-    """The job as it is shown now."""
+def view(job: Job, live: LiveView, *, decision: bytes | None = None) -> VideoView:
+    """The job as it is shown now; with the decision that it was accepted with, where that is handed in."""
     state, spec, routing = job.state, job.spec, job.routing
     done = state is JobState.COMPLETED
     return VideoView(
@@ -122,6 +125,8 @@ def view(job: Job, live: LiveView) -> VideoView:
             estimated_cost_usd=routing.estimated_cost_usd_micros / SECOND,
             pretend=routing.pretend,
             eta_seconds=routing.eta_seconds,
+            decision=msgspec.Raw(decision) if decision is not None else msgspec.UNSET,
+            queue_position=None if state.is_terminal else live.position(job.id),
         ),
         usage=UsageView(job.cost_usd_micros / SECOND if job.cost_usd_micros is not None else None),
         attempts=job.attempts,
@@ -138,12 +143,19 @@ def guess_progress(job: Job, live: LiveView, *, now_us: int) -> None:
         live.set_progress(job.id, min(GUESSED_SHARE * passed / eta, GUESSED_MOST))
 
 
-def answer(job: Job, live: LiveView, *, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
+def answer(
+    job: Job,
+    live: LiveView,
+    *,
+    status: int = 200,
+    headers: tuple[Header, ...] = (),
+    decision: bytes | None = None,
+) -> Answer:
     """The Video object, with the time to wait before the next look while it is unfinished."""
     told = [JSON, *headers]
     if not job.state.is_terminal:
         told.append((b"openai-poll-after-ms", b"%d" % poll_after_ms(job)))
-    return Answer(encode(view(job, live)), status=status, headers=told)
+    return Answer(encode(view(job, live, decision=decision)), status=status, headers=told)
 
 
 def poll_after_ms(job: Job) -> int:
@@ -158,4 +170,5 @@ def _error(job: Job) -> ErrorView:
     if said := _ENDED.get(job.state):
         return ErrorView(code=job.state.value, message=said)
     kind = job.fault.kind if job.fault is not None else Kind.GENERATION_FAILED
-    return ErrorView(code=job.error_code or kind.value, message=_SAID[kind])
+    code = job.error_code or kind.value
+    return ErrorView(code=code, message=_SAID_BY_CODE.get(code) or _SAID[kind])

@@ -12,6 +12,7 @@ from gateway.catalogue.refusing import Code, Flaw, Refusal, refusal
 from gateway.catalogue.rows import (
     AudioGrant,
     Backend,
+    ExactSize,
     PictureLimits,
     Price,
     Quote,
@@ -31,6 +32,7 @@ __all__ = [
     "CatalogueError",
     "CatalogueFault",
     "Code",
+    "ExactSize",
     "Explanation",
     "Flaw",
     "Match",

@@ -21,8 +21,8 @@ import msgspec
 
 from gateway.catalogue.naming import Catalogue
 from gateway.catalogue.pricing import read_price
-from gateway.catalogue.rows import AudioGrant, Backend, PictureLimits, Price, Seconds, TypicalSeconds
-from gateway.catalogue.shapes import parse_ratio, short_side
+from gateway.catalogue.rows import AudioGrant, Backend, ExactSize, PictureLimits, Price, Seconds, TypicalSeconds
+from gateway.catalogue.shapes import parse_ratio, parse_size, short_side
 from providers.spec import Camera, Frozen, Mode
 
 MAX_SECONDS = 3600  # no vendor makes a clip of an hour; a longer one is a slip of the pen
@@ -71,6 +71,7 @@ class _Row(Frozen):
     replaces: bool = False
     pretend: bool = False
     aspect_ratios: tuple[str, ...] = ()
+    sizes: dict[str, str] | None = None
     follows_picture: bool = False
     last_frame: bool = False
     last_frame_required: bool = False
@@ -163,6 +164,7 @@ def _read_row(table: dict[str, Any], draft: _Draft, *, provider: str) -> None:
     if "seconds" in good:
         good["seconds"] = _seconds(good["seconds"])
     _judge_words(good, draft)
+    good["sizes"] = _exact_sizes(good, draft)
     _judge_grants(good, draft)
     price = _price(good, draft)
     if draft.faults:
@@ -180,6 +182,25 @@ def _seconds(written: tuple[int, ...] | _Range) -> Seconds:
     if isinstance(written, _Range):
         return Seconds(min=written.min, max=written.max)
     return Seconds(values=tuple(sorted(written)))
+
+
+def _exact_sizes(good: dict[str, Any], draft: _Draft) -> tuple[ExactSize, ...]:
+    """`sizes`, written "720p 1:1" = "960x960" in the row's own words."""
+    sizes: dict[tuple[int, int], ExactSize] = {}
+    for words, pixels in (good.get("sizes") or {}).items():
+        resolution, _, aspect = words.partition(" ")
+        size = parse_size(pixels)
+        if size is None:
+            draft.add_fault(f"sizes.{words!r}", f"{pixels!r} is no size: write 960x960")
+        elif resolution not in good.get("resolutions", ()) or aspect not in good.get("aspect_ratios", ()):
+            wants = "a resolution and an aspect ratio of this row, as they stand there"
+            draft.add_fault(f"sizes.{words!r}", f'is not {wants}: write "720p 1:1"')
+        elif size in sizes:  # a caller who names the pixels must mean one of the two
+            twin = sizes[size]
+            draft.add_fault(f"sizes.{words!r}", f"{pixels} is {twin.resolution} {twin.aspect} already")
+        else:
+            sizes[size] = ExactSize(resolution=resolution, aspect=aspect, width=size[0], height=size[1])
+    return tuple(sizes.values())
 
 
 def _price(good: dict[str, Any], draft: _Draft) -> Price | None:

@@ -161,9 +161,10 @@ def _tables(row: Backend) -> Tables:
     ratios = {ratio: text for text in row.aspect_ratios if (ratio := parse_ratio(text))}
     resolutions = {short: text for text in row.resolutions if (short := short_side(text))}
     sizes = {
-        (size := pixels(short, a / b)): Shape(resolution, ratio, f"{size[0]}x{size[1]}")
+        size: Shape(resolution, ratio, f"{size[0]}x{size[1]}")
         for short, resolution in resolutions.items()
         for (a, b), ratio in ratios.items()
+        for size in (row.exact_size(resolution, ratio) or pixels(short, a / b),)
     }
     return Tables(
         names=frozenset((row.provider, row.id, f"{row.provider}/{row.model}")),

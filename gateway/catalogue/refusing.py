@@ -14,16 +14,16 @@ from providers.spec import Frozen
 
 
 class Code(enum.StrEnum):
-    """The reasons of a refusal. Stable: programs may compare them."""
+    """The reasons of a refusal. Stable: programs may compare them; MEANINGS says what each one means."""
 
     # what the backend can make
-    MODE = "mode_unsupported"  # it does not start from text, from a first frame or from references
+    MODE = "mode_unsupported"
     SECONDS = "seconds_unsupported"
     AUDIO = "audio_unsupported"
-    SILENCE = "silence_unsupported"  # its clips always carry sound
+    SILENCE = "silence_unsupported"
     RESOLUTION = "resolution_unsupported"
     ASPECT_RATIO = "aspect_ratio_unsupported"
-    FOLLOWS_PICTURE = "shape_follows_picture"  # another shape than the picture's was asked
+    FOLLOWS_PICTURE = "shape_follows_picture"
     LAST_FRAME = "last_frame_unsupported"
     REFERENCES = "references_unsupported"
     SHOTS = "shots_unsupported"
@@ -37,21 +37,62 @@ class Code(enum.StrEnum):
     PICTURE_FORMAT = "picture_format"
     PICTURE_BYTES = "picture_too_large"
     PICTURE_SIDE = "picture_too_small"
-    PICTURE_RATIO = "picture_too_long"  # too wide or too tall
+    PICTURE_RATIO = "picture_too_long"
     # the request against itself: no backend could
-    SHAPE_CONFLICT = "shape_conflict"  # size says another resolution or ratio than resolution and aspect_ratio
+    SHAPE_CONFLICT = "shape_conflict"
     LAST_FRAME_ALONE = "last_frame_without_first"
     PICTURES_MIXED = "frames_with_references"
-    SHOTS_SUM = "shots_sum"  # the shots do not add up to the seconds
+    SHOTS_SUM = "shots_sum"
     # what the caller allows
-    EXCLUDED = "excluded_by_caller"  # provider.only or provider.ignore
-    NO_FALLBACKS = "no_fallbacks"  # provider.allow_fallbacks is false and another one comes first
+    EXCLUDED = "excluded_by_caller"
+    NO_FALLBACKS = "no_fallbacks"
     OVER_MAX_PRICE = "over_max_price"
-    TOO_SLOW = "too_slow"  # not likely enough to be done within preferred_max_latency
+    TOO_SLOW = "too_slow"
     # the operator's side, and the moment
     PRICE_UNKNOWN = "price_unknown"
     NO_CREDENTIAL = "no_credential"
-    UNAVAILABLE = "unavailable"  # an account is out, or the backend rests after failures in a row
+    UNAVAILABLE = "unavailable"
+
+
+MEANINGS: dict[Code, str] = {
+    Code.MODE: "It does not start from what was sent: text, a first frame, or reference pictures.",
+    Code.SECONDS: "It makes no clip of this length.",
+    Code.AUDIO: "Its clips have no sound.",
+    Code.SILENCE: "Its clips always carry sound.",
+    Code.RESOLUTION: "It makes no clip in this resolution.",
+    Code.ASPECT_RATIO: "It makes no clip of this shape.",
+    Code.FOLLOWS_PICTURE: "Its clips take the shape of the first frame, and another one was asked for.",
+    Code.LAST_FRAME: "It takes no last frame, or makes no clip without one.",
+    Code.REFERENCES: "It takes no reference pictures, or not so many.",
+    Code.SHOTS: "It takes no shots, or not so many.",
+    Code.PROMPT_WITH_SHOTS: "It takes a prompt or shots, not both.",
+    Code.CAMERA: "It does not know this camera move.",
+    Code.SEED: "It takes no seed.",
+    Code.NEGATIVE_PROMPT: "It takes no negative prompt.",
+    Code.CFG_SCALE: "It takes no `cfg_scale`.",
+    Code.PROMPT: "A prompt is longer than it takes.",
+    Code.PICTURE_FORMAT: "It does not take pictures of this format.",
+    Code.PICTURE_BYTES: "A picture's file is larger than it takes.",
+    Code.PICTURE_SIDE: "A picture has fewer pixels on a side than it takes.",
+    Code.PICTURE_RATIO: "A picture is too wide or too tall for it.",
+    Code.SHAPE_CONFLICT: "`size` says another resolution or shape than `resolution` and `aspect_ratio` do.",
+    Code.LAST_FRAME_ALONE: "A last frame was sent without a first one.",
+    Code.PICTURES_MIXED: "Frames and reference pictures were sent together.",
+    Code.SHOTS_SUM: "The shots do not add up to `seconds`.",
+    Code.EXCLUDED: "`provider.only` or `provider.ignore` leaves it out.",
+    Code.NO_FALLBACKS: "`provider.allow_fallbacks` is false, and another one comes first.",
+    Code.OVER_MAX_PRICE: "It costs more than `provider.max_price`, or than the key's purse.",
+    Code.TOO_SLOW: "It is not likely enough to be done within `provider.preferred_max_latency`.",
+    Code.PRICE_UNKNOWN: "Its price is not known here, so it is never bought.",
+    Code.NO_CREDENTIAL: "The operator has set no credential for its provider.",
+    Code.UNAVAILABLE: "It rests after failures in a row, or its account is out; a later try may do.",
+}
+
+
+def table() -> str:
+    """The codes as Markdown, in their order; README holds a copy and a test keeps it equal."""
+    rows = [f"| `{code}` | {MEANINGS[code]} |" for code in Code]
+    return "\n".join(("| code | means |", "|---|---|", *rows)) + "\n"
 
 
 class Refusal(Frozen, gc=False):

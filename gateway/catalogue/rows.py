@@ -80,6 +80,15 @@ class Price(Frozen):
     rates: tuple[Rate, ...]
 
 
+class ExactSize(Frozen):
+    """The pixels of one resolution and shape, where they are not what the two words come to."""
+
+    resolution: str
+    aspect: str
+    width: int
+    height: int
+
+
 class TypicalSeconds(Frozen):
     """Seconds from submit to done of a 5 s clip, as far as known before anything was measured."""
 
@@ -99,6 +108,7 @@ class Backend(Frozen):
     audio: AudioGrant
     typical_seconds: TypicalSeconds
     aspect_ratios: tuple[str, ...] = ()  # the first is the default; none: the vendor has no word for it
+    sizes: tuple[ExactSize, ...] = ()  # for the rest, a resolution is the short side and the ratio gives the long one
     follows_picture: bool = False  # a clip from a first frame takes the picture's shape, whatever is asked
     last_frame: bool = False
     last_frame_required: bool = False  # it makes a clip between two frames, and no other
@@ -121,6 +131,13 @@ class Backend(Frozen):
     poll_floor_seconds: float = 1.0  # the vendor is never asked about one job more often than this
     checked: date | None = None  # when a person last compared the row with its source
     source: str = ""
+
+    def exact_size(self, resolution: str | None, aspect: str | None) -> tuple[int, int] | None:
+        """The pixels that the row states for these two of its words; None where it states none."""
+        for size in self.sizes:
+            if (size.resolution, size.aspect) == (resolution, aspect):
+                return size.width, size.height
+        return None
 
     @property
     def billed_endings(self) -> tuple[Kind, ...]:

@@ -11,6 +11,7 @@ import importlib.metadata
 import click
 
 from gateway.commands.audit import command as audit
+from gateway.commands.backends import backends
 from gateway.commands.check import check
 from gateway.commands.generate import generate
 from gateway.commands.keys import keys
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, generate, route, check, keys, audit, migrate):
+for command in (serve, generate, route, backends, check, keys, audit, migrate):
     main.add_command(command)

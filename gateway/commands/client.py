@@ -37,7 +37,7 @@ class Refused(click.ClickException):
 
 
 class Client:
-    """Four calls: ask for the decision, create, look, cancel; and the file."""
+    """Five calls: ask for the decision, create, look, cancel, list the backends; and the file."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -56,6 +56,11 @@ class Client:
 
     async def cancel(self, video_id: str) -> httpx.Response:
         return await self._http.post(f"/v1/videos/{video_id}/cancel")
+
+    async def backends(self, *, model: str | None = None, provider: str | None = None) -> bytes:
+        """The whole answer, as JSON."""
+        query = {name: text for name, text in (("model", model), ("provider", provider)) if text is not None}
+        return self._checked(await self._http.get("/v1/backends", params=query)).content
 
     async def download(self, video_id: str, target: Path) -> int:
         """The clip, written beside `target` and renamed when it is whole; its size in bytes."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from gateway.admin import AdminError
 from gateway.app import CannotServe
 from gateway.catalogue import CatalogueError
+from gateway.jobs import Sort
 from gateway.settings import Settings, SettingsError, load
 from gateway.store.spec import StoreError
 
@@ -38,7 +39,7 @@ def clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--last-frame", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"),
             click.option("--negative-prompt", metavar="TEXT"),
             click.option("--seed", type=int),
-            click.option("--sort", type=click.Choice(("price", "latency", "balanced")), help="What counts most."),
+            click.option("--sort", type=click.Choice(get_args(Sort)), help="What counts most."),
             click.option("--max-price", type=float, metavar="USD", help="The most that all attempts may cost."),
             click.option("--p90", type=float, metavar="SECONDS", help="Done within, in nine cases of ten."),
             click.option("--only", multiple=True, metavar="NAME", help="Only this provider or backend. Repeatable."),

@@ -28,6 +28,7 @@ Examples:
   filmgate route photo.jpg "rain" --seconds 8 --audio
   filmgate route photo.jpg --aspect-ratio 9:16 --sort price --json
   filmgate route --model auto --max-price 0.3
+  filmgate route --seconds 10 --sort kept_price --p90 300
 """
 )
 @clip_options

@@ -10,9 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.catalogue import Code, Refusal, dollars
+from gateway.jobs import Sort
 from gateway.router import Decision, Ranked
 
-_BY = {"price": "cheapest first", "latency": "soonest first", "balanced": "best balance of money and minutes first"}
+_BY: dict[Sort, str] = {
+    "price": "cheapest first",
+    "latency": "soonest first",
+    "balanced": "best balance of money and minutes first",
+    "kept_price": "cheapest per kept clip first",
+}
 
 
 def span(seconds: float) -> str:
@@ -22,10 +28,13 @@ def span(seconds: float) -> str:
 
 
 def decision(found: Decision, *, everyone: bool = False) -> RenderableType:
-    """The tables. `everyone` lists those that only lack a credential, else they are summed up."""
+    """The tables. `everyone` gives the reason of the first, and lists those that only lack a credential, else they are
+    summed up."""
     parts: list[RenderableType] = []
     if found.ranked:
         parts.append(_candidates(found))
+        if everyone:
+            parts.append(Text(f"{found.reason()}\n"))
     unarmed = [r for r in found.refusals if r.code is Code.NO_CREDENTIAL]
     if unarmed and everyone:
         parts.append(_unarmed(unarmed))
@@ -62,11 +71,13 @@ def _candidates(found: Decision) -> RenderableType:
     table.add_column("backend", no_wrap=True)
     if shared is None:
         table.add_column("clip")
-    for heading in ("price", "done in", "95 % by", "success", "seen"):
+    kept = found.sort == "kept_price"
+    for heading in ("price", *(["per kept clip"] if kept else []), "done in", "95 % by", "success", "seen"):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found.ranked, 1):
         cells = [
             dollars(one.quote.usd_micros) + ("*" if one.quote.pretend else ""),
+            *([f"${one.score:.2f}"] if kept else []),
             f"~{span(one.wait_seconds + one.p50_seconds)}",
             span(one.wait_seconds + one.p95_seconds),
             f"{one.success:.0%}",

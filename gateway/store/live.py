@@ -29,6 +29,7 @@ class LiveView:
         self._percent: dict[str, int] = {}
         self._waiting: dict[str, list[tuple[int, asyncio.Future[Job | None]]]] = {}
         self._keys: dict[str, Key] = {}
+        self._position: Callable[[str], int | None] | None = None
         self._wake: Callable[[str], None] | None = None
         self._ring: Callable[[str, bytes, Mapping[str, str]], None] | None = None
 
@@ -109,6 +110,14 @@ class LiveView:
         percent = int(min(fraction, 0.99) * 100 + 1e-9)
         if percent > self._percent.get(job_id, 0):
             self._percent[job_id] = percent
+
+    def on_position(self, ask: Callable[[str], int | None]) -> None:
+        """Who knows how many jobs wait before one: the worker."""
+        self._position = ask
+
+    def position(self, job_id: str) -> int | None:
+        """How many jobs will get a slot before this one; None when it does not wait for one."""
+        return self._position(job_id) if self._position is not None else None
 
     # --- wake-ups -----------------------------------------------------------------------------------------------------
 

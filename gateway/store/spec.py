@@ -6,7 +6,7 @@ that after a failing disk a restart may show a change nobody was told of. To sto
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.jobs import Attempt, Job
 from gateway.store.live import LiveView
@@ -44,6 +44,25 @@ class Idempotency(Frozen):
     key: str
     fingerprint: str  # hash of the parsed request
     expires_us: int
+
+
+class Feedback(Frozen):
+    """What the caller of a completed job says of its clip: kept, or not."""
+
+    job: str
+    caller: str
+    backend: str  # the one that made the clip
+    accepted: bool
+    at_us: int
+    note: str | None = None  # at most 500 characters
+
+
+class Verdicts(NamedTuple):
+    """How many clips of one backend were kept, and how many were not."""
+
+    backend: str
+    accepted: int
+    rejected: int
 
 
 class Accepted(Frozen):
@@ -187,6 +206,15 @@ class Store(Protocol):
 
     async def attempts_since(self, since_us: int) -> tuple[Attempt, ...]:
         """Every attempt whose intent is not older than this, oldest first; for the auditor."""
+        ...
+
+    async def give_feedback(self, feedback: Feedback) -> bool | None:
+        """Keep it, in the place of what was said of this job before: whether that was accepted, None where nothing
+        was. Raises InvariantBroken unless the job is completed and the caller's own."""
+        ...
+
+    async def feedback_counts(self) -> tuple[Verdicts, ...]:
+        """Of every backend that anything was said of, by its id."""
         ...
 
     async def create_key(self, key: Key) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from gateway.jobs import Attempt, Job
 from gateway.store import transactions
 from gateway.store.live import LiveView
-from gateway.store.spec import Accepted, Event, Idempotency, Key, Trouble
+from gateway.store.spec import Accepted, Event, Feedback, Idempotency, Key, Trouble, Verdicts
 from gateway.store.transactions import Transaction
 
 T = TypeVar("T")
@@ -115,6 +115,12 @@ class SqlStore:
 
     async def attempts_since(self, since_us: int) -> tuple[Attempt, ...]:
         return await self._engine.read(transactions.attempts_since(since_us))
+
+    async def give_feedback(self, feedback: Feedback) -> bool | None:
+        return await self._engine.write(transactions.give_feedback(feedback))
+
+    async def feedback_counts(self) -> tuple[Verdicts, ...]:
+        return await self._engine.read(transactions.feedback_counts())
 
     async def create_key(self, key: Key) -> None:
         def landed(_: None) -> None:

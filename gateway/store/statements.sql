@@ -103,6 +103,18 @@ SELECT doc FROM attempts WHERE ended_us IS NOT NULL ORDER BY ended_us DESC LIMIT
 -- name: attempts_since
 SELECT doc FROM attempts WHERE started_us >= :since_us ORDER BY started_us;
 
+-- name: feedback_read
+SELECT accepted FROM feedback WHERE job = :job;
+
+-- name: feedback_give
+INSERT INTO feedback (job, caller, backend, accepted, at_us, note)
+VALUES (:job, :caller, :backend, :accepted, :at_us, :note)
+ON CONFLICT (job) DO UPDATE
+SET accepted = excluded.accepted, at_us = excluded.at_us, note = excluded.note;
+
+-- name: feedback_counts
+SELECT backend, SUM(accepted), SUM(1 - accepted) FROM feedback GROUP BY backend ORDER BY backend;
+
 -- name: key_insert
 INSERT INTO keys (id, name, hash, hint, created_us, revoked_us, purse_usd_micros, scopes)
 VALUES (:id, :name, :hash, :hint, :created_us, :revoked_us, :purse_usd_micros, :scopes);

@@ -19,12 +19,14 @@ from gateway.store.spec import (
     AttemptMoved,
     Conflict,
     Event,
+    Feedback,
     Idempotency,
     InvariantBroken,
     Key,
     KeyReused,
     NameTaken,
     OperationTaken,
+    Verdicts,
 )
 
 T = TypeVar("T")
@@ -249,6 +251,20 @@ def recent_attempts(limit: int) -> Transaction[tuple[Attempt, ...]]:
 def attempts_since(since_us: int) -> Transaction[tuple[Attempt, ...]]:
     rows = yield "attempts_since", {"since_us": since_us}
     return tuple(_attempt.decode(doc) for (doc,) in rows)
+
+
+# --- feedback ---------------------------------------------------------------------------------------------------------
+
+
+def give_feedback(feedback: Feedback) -> Transaction[bool | None]:
+    before = yield "feedback_read", {"job": feedback.job}
+    yield "feedback_give", {**msgspec.structs.asdict(feedback), "accepted": int(feedback.accepted)}
+    return bool(before[0][0]) if before else None
+
+
+def feedback_counts() -> Transaction[tuple[Verdicts, ...]]:
+    rows = yield "feedback_counts", {}
+    return tuple(Verdicts(backend, int(accepted), int(rejected)) for backend, accepted, rejected in rows)
 
 
 # --- keys and secrets -------------------------------------------------------------------------------------------------

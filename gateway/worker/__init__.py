@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from gateway.clips import Clips
 from gateway.media import Pictures
 from gateway.settings import Routing
 from gateway.store.spec import Conflict, Store, StoreUnavailable
@@ -37,11 +38,13 @@ class Worker:
         buyer: Buyer,
         pictures: Pictures,
         routing: Routing,
+        clips: Clips | None = None,  # None: delivered clips are not checked
         public_url: str | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._store = store
         self._buyer = buyer
+        self._now_us = now_us
         self._stopping = False
         self._gate = asyncio.Semaphore(STEPS_AT_ONCE)
         self._books = Books(
@@ -53,6 +56,7 @@ class Worker:
             buyer=buyer,
             pictures=pictures,
             routing=routing,
+            clips=clips,
             now_us=now_us,
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -68,9 +72,11 @@ class Worker:
             self._at(job.id, 0)
         self._store.live.on_wake(self._wake)
         self._store.live.on_ring(self._ring)
+        self._store.live.on_position(self._buyer.turns.position)
 
     async def stop(self) -> None:
-        """Begin nothing more. A submit that has left is waited for: at worst its connect and read limits."""
+        """Begin nothing more. A submit that has left is waited for: at worst its connect and read limits.
+        So is a clip that is being checked: at worst the limits of `clips`."""
         self._stopping = True
         self._books.give_up()
         for timer in self._timers.values():
@@ -105,6 +111,12 @@ class Worker:
         task = asyncio.get_running_loop().create_task(self._run(job_id))
         self._busy[job_id] = task
 
+    def _call_next(self) -> None:
+        """Wake the jobs that a slot has come free for."""
+        for job_id in self._buyer.next_turns(now_us=self._now_us()):
+            if job_id not in self._busy:
+                self._at(job_id, 0)
+
     async def _run(self, job_id: str) -> None:
         """One step, and the timer for the next. Nothing that a step raises may lose the job."""
         delay: float | None = 5.0
@@ -120,6 +132,9 @@ class Worker:
             log.exception("step.failed", job=job_id)
         finally:
             del self._busy[job_id]
+            if delay is None:
+                self._buyer.turns.leave(job_id)
+            self._call_next()
         if job_id in self._again:
             self._again.discard(job_id)
             delay = 0.0

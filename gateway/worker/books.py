@@ -94,6 +94,7 @@ class Books:
         event = AttemptEvent.FOUND if attempt.state is AttemptState.UNKNOWN else AttemptEvent.ACCEPTED
         running = advance_attempt(attempt, event, operation=operation, accepted_us=self._now_us(), fault=None)
         await self.note(job_id, running, event)
+        self._buyer.taken(running)
         log.info(event.value, job=job_id, attempt=attempt.id, backend=attempt.backend)
 
     async def note(self, job_id: str, attempt: Attempt, event: AttemptEvent) -> None:
@@ -106,9 +107,19 @@ class Books:
         self._follow(attempt)
 
     async def close(
-        self, job_id: str, attempt: Attempt, event: AttemptEvent, *, won: Succeeded | None = None
+        self,
+        job_id: str,
+        attempt: Attempt,
+        event: AttemptEvent,
+        *,
+        won: Succeeded | None = None,
+        warnings: tuple[str, ...] = (),
+        not_checked: str = "",
     ) -> float | None:
-        """The end of an attempt, and what becomes of its job (T4 when that ends too). Seconds until the job is due."""
+        """The end of an attempt, and what becomes of its job (T4 when that ends too). Seconds until the job is due.
+
+        `warnings` are added to the job's; `not_checked`, why a clip was not looked at, stands in the event.
+        """
         others = [a for a in await self._store.attempts(job_id) if a.id != attempt.id]
         cost = sum(a.spent_usd_micros for a in (*others, attempt))
         now = self._now_us()
@@ -117,18 +128,20 @@ class Books:
             if job.state.is_terminal:
                 return advance(job, JobEvent.SETTLED, cost_usd_micros=cost, reserved_usd_micros=0)
             ends: dict[str, Any] = {"cost_usd_micros": cost, "reserved_usd_micros": 0, "ended_us": now}
+            said = {"warnings": (*job.warnings, *warnings)}
             if won is not None:
-                return advance(job, JobEvent.COMPLETED, videos=won.videos, cancel_requested=False, **ends)
+                return advance(job, JobEvent.COMPLETED, videos=won.videos, cancel_requested=False, **ends, **said)
             if attempt.state is AttemptState.CANCELLED and job.cancel_requested:
                 return advance(job, JobEvent.CANCELLED, error_code="cancelled", **ends)
             code = self._final_code(job, attempt)
             if code:
-                return advance(job, JobEvent.FAILED, error_code=code, fault=attempt.fault, **ends)
+                return advance(job, JobEvent.FAILED, error_code=code, fault=attempt.fault, **ends, **said)
             # a vendor that billed above its quote is recorded; what is reserved stays within the purse (I7)
-            return advance(job, JobEvent.PROGRESSED, reserved_usd_micros=min(cost, job.purse_usd_micros))
+            return advance(job, JobEvent.PROGRESSED, reserved_usd_micros=min(cost, job.purse_usd_micros), **said)
 
         failpoints.reach("before_end")
-        before, job = await self._surely(job_id, build, attempt, event)
+        told = {"not_checked": not_checked} if not_checked else {}
+        before, job = await self._surely(job_id, build, attempt, event, **told)
         self.open.pop(job_id, None)
         self.job_of.pop(attempt.id, None)
         self._buyer.closed(attempt, now_us=now)
@@ -179,17 +192,17 @@ class Books:
             return "cancelled_by_provider"
         fault = attempt.fault
         if fault is not None and (pace.is_final(fault) or not job.spec.preferences.allow_fallbacks):
-            return pace.CODES[fault.kind]
+            return pace.code_of(fault)
         return ""
 
     async def _surely(
-        self, job_id: str, build: Callable[[Job], Job], attempt: Attempt, event: AttemptEvent
+        self, job_id: str, build: Callable[[Job], Job], attempt: Attempt, event: AttemptEvent, **told: str
     ) -> tuple[Job, Job]:
-        """The job before and after, once it is on disk."""
+        """The job before and after, once it is on disk. `told` stands in the attempt's event."""
         while True:
             before = await self._read(job_id)
             after = build(before)
-            events = [self._event(event, attempt)]
+            events = [self._event(event, attempt, **told)]
             if after.state is not before.state:
                 data = {} if after.error_code is None else {"code": after.error_code}
                 kind = JobEvent(f"job.{after.state}")

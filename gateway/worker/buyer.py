@@ -12,16 +12,20 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.acceptance import Acceptance
 from gateway.catalogue import Backend, Candidate, Catalogue, Code, UnknownModel, dollars, match
+from gateway.deciding import decide
 from gateway.health import Health, bucket
 from gateway.jobs import Attempt, AttemptState, Job, Routing
-from gateway.router import Decision, Policy, Ranked, rank
+from gateway.router import Decision, Policy, Ranked
 from gateway.settings import Routing as RoutingSettings
 from gateway.worker import pace
+from gateway.worker.turns import Turns
 from providers.spec import Fault, Kind, Provider, Verdict
 
 SECOND = 1_000_000
-NO_SLOT_SECONDS = 1.0  # until a job that found every account busy asks again
+NO_SLOT_SECONDS = 1.0  # until a job that found every account busy, and cannot wait its turn, asks again
+NO_TURN_SECONDS = 15.0  # until a job that was never called asks again: a turn is called as soon as there is a slot
 NO_BACKEND_SECONDS = 5.0  # until a job that found every backend resting asks again
 
 
@@ -32,6 +36,7 @@ class Line(NamedTuple):
     account: str
     adapter: Provider
     max_in_flight: int | None = None  # the operator's own limit; else the backend's
+    max_submits_per_minute: float | None = None
     callbacks: bool = True
 
 
@@ -48,6 +53,7 @@ class Wait(NamedTuple):
     """Nothing now, something perhaps later."""
 
     seconds: float
+    in_line: bool = False  # for a slot: woken when its turn comes
 
 
 class Pass(NamedTuple):
@@ -69,15 +75,19 @@ class Buyer:
         routing: RoutingSettings,
         lines: Sequence[Line],
         configured: Collection[str],
+        acceptance: Acceptance | None = None,  # None: nobody has judged a clip
     ) -> None:
         self.health = health
         self._catalogue = catalogue
+        self._acceptance = acceptance or Acceptance()
         self._policy = policy
         self._routing = routing
         self._lines = {(line.provider, line.account): line for line in lines}
         self._configured = configured
         self._in_flight: Counter[tuple[str, str]] = Counter()
         self._slots: dict[tuple[str, str], pace.Slots] = {}  # accounts that have said "too many"
+        self._sent: dict[tuple[str, str], pace.Bucket] = {}
+        self.turns = Turns()
         self._backends = {backend.id: backend for backend in catalogue.backends}
 
     def line(self, provider: str, account: str) -> Line | None:
@@ -90,17 +100,22 @@ class Buyer:
     def opened(self, attempt: Attempt) -> None:
         """An attempt takes a slot, from its intent on."""
         self._in_flight[attempt.provider, attempt.account] += 1
-        self.health.started(attempt.backend)
+        self.health.started(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
+
+    def taken(self, attempt: Attempt) -> None:
+        """The vendor took an attempt on."""
+        self.health.accepted(attempt.backend, account=attempt.account)
 
     def closed(self, attempt: Attempt, *, now_us: int) -> None:
         """An attempt gives its slot back and is remembered for what it was."""
         account = attempt.provider, attempt.account
         self._in_flight[account] -= 1
-        self.health.ended(attempt.backend)
+        self.health.ended(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
         if attempt.state is AttemptState.REJECTED and attempt.fault and attempt.fault.kind is Kind.RATE_LIMITED:
             self._slots[account] = pace.fewer_slots(self._in_flight[account], now_us=now_us)
         render = None
-        if attempt.state is AttemptState.SUCCEEDED and attempt.ended_us is not None:
+        is_right = attempt.state is AttemptState.SUCCEEDED and attempt.fault is None  # else its clip is a wrong one
+        if is_right and attempt.ended_us is not None:
             render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / SECOND
         elif attempt.fault is None:
             return
@@ -111,6 +126,7 @@ class Buyer:
             render_seconds=render,
             fault=None if render is not None else attempt.fault,
             account=attempt.account,
+            bought=attempt.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED),
         )
 
     def decide(self, job: Job, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
@@ -118,13 +134,19 @@ class Buyer:
         spec = job.spec
         target = self._catalogue.resolve(spec.model, self._routing.aliases)
         found = match(self._catalogue, target, spec.video, spec.preferences, configured=self._configured)
-        decision = rank(found, self.health, self._policy, spec.preferences, now_us=now_us)
+        decision = decide(found, self.health, self._acceptance, self._policy, spec.preferences, now_us=now_us)
         return decision, {candidate.backend.id: candidate for candidate in found.candidates}
 
     def choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
         """What to try next, given everything that this job has tried. A Choice holds a slot until `free`."""
+        chosen = self._choose(job, attempts, now_us=now_us)
+        if not (isinstance(chosen, Wait) and chosen.in_line):
+            self.turns.leave(job.id)
+        return chosen
+
+    def _choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
         last = attempts[-1].fault if attempts else None
-        code = pace.CODES[last.kind] if last else "no_backend"
+        code = pace.code_of(last) if last else "no_backend"
         if pace.taken_on(attempts) >= self._routing.max_attempts:
             return Pass(code, last)
         try:
@@ -143,11 +165,20 @@ class Buyer:
             if spent + candidate.quote.charge_usd_micros > job.purse_usd_micros:
                 over_purse = over_purse or ranked
                 continue
+            provider = candidate.backend.provider
             line = self._free_line(candidate.backend, now_us=now_us)
-            if line is None:
-                waits.append(NO_SLOT_SECONDS)
-                continue
+            if line is None or not self.turns.may_go(job.id, provider):
+                if now_us + int(ranked.expected_finish_seconds * SECOND) > job.deadline_us:
+                    waits.append(NO_SLOT_SECONDS)  # its turn would come too late: perhaps the next one is free
+                    continue
+                # the ranking has counted the wait, so what comes after this one is worse than waiting for it
+                self.turns.wait(job.id, job.caller, provider)
+                return Wait(min([*waits, NO_TURN_SECONDS]), in_line=True)
             self._in_flight[line.provider, line.account] += 1  # held until `free`: nobody else may take it
+            if line.max_submits_per_minute:
+                self._sent.setdefault((line.provider, line.account), pace.Bucket(line.max_submits_per_minute)).take(
+                    now_us
+                )
             return self._choice(candidate, ranked, line, now_us=now_us, again=bool(attempts))
         resting = any(refusal.code is Code.UNAVAILABLE for refusal in decision.refusals)
         if resting and not (last is not None and last.kind.is_operators):  # a refused account does not mend by waiting
@@ -164,6 +195,17 @@ class Buyer:
         if last is None:
             return Pass("purse_exhausted", Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.NEVER, message=message))
         return Pass(code, msgspec.structs.replace(last, message=f"{last.message}; {message}"))
+
+    def next_turns(self, *, now_us: int) -> list[str]:
+        """The jobs whose turn it is, one for each provider that has a slot free."""
+        called = []
+        for provider in self.turns.providers():
+            rows = [row for row in self._backends.values() if row.provider == provider]
+            widest = max(rows, key=lambda row: row.max_in_flight)
+            if self._free_line(widest, now_us=now_us) is not None:
+                job = self.turns.call(provider)
+                called += [job] if job is not None else []
+        return called
 
     def attempt(self, job: Job, choice: Choice, *, id: str, now_us: int) -> Attempt:
         """The attempt of this choice, as it is written down before its POST."""
@@ -224,6 +266,7 @@ class Buyer:
             if line.provider == backend.provider
             and self.health.account_available(*account, now_us=now_us)
             and self._in_flight[account] < self._limit(line, backend, now_us=now_us)
+            and (account not in self._sent or self._sent[account].allows(now_us))
         ]
         return min(free, key=lambda pair: pair[0])[1] if free else None
 

@@ -5,7 +5,7 @@ Law: pure. Seconds in, seconds out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.jobs import Attempt, AttemptState
@@ -30,6 +30,23 @@ CODES: dict[Kind, str] = {
     Kind.CANCELLED: "cancelled",
     Kind.UNKNOWN: "outcome_unknown",
 }
+
+
+WRONG_OUTPUT = "wrong_output"
+
+
+def code_of(fault: Fault) -> str:
+    """What a caller is told of an attempt's fault."""
+    if fault.kind is Kind.GENERATION_FAILED and fault.code == WRONG_OUTPUT:
+        return WRONG_OUTPUT
+    return CODES[fault.kind]
+
+
+def wrong_output(flaws: Sequence[str], *, is_final: bool) -> Fault:
+    """The fault of a render whose clip is not what was bought, each flaw a sentence."""
+    verdict = Verdict.NEVER if is_final else Verdict.ELSEWHERE
+    said = "; ".join(flaws)[:500]
+    return Fault(kind=Kind.GENERATION_FAILED, verdict=verdict, message=said, code=WRONG_OUTPUT)
 
 
 def next_look(elapsed: float, *, p50: float, p95: float, floor: float) -> float:
@@ -78,6 +95,30 @@ class Slots(NamedTuple):
 def fewer_slots(in_flight: int, *, now_us: int) -> Slots:
     """After a vendor has said "too many" while `in_flight` renders of ours were open."""
     return Slots(max(1, int(in_flight * SLOT_CUT)), now_us)
+
+
+class Bucket:
+    """A token bucket: so many submits a minute, as many at once as came together in it."""
+
+    __slots__ = ("_at_us", "_left", "_per_minute")
+
+    def __init__(self, per_minute: float) -> None:
+        self._per_minute = per_minute
+        self._left = per_minute
+        self._at_us = 0
+
+    def _refill(self, now_us: int) -> None:
+        passed = max(now_us - self._at_us, 0) if self._at_us else 0
+        self._left = min(self._per_minute, self._left + passed / 60e6 * self._per_minute)
+        self._at_us = now_us
+
+    def allows(self, now_us: int) -> bool:
+        self._refill(now_us)
+        return self._left >= 1
+
+    def take(self, now_us: int) -> None:
+        self._refill(now_us)
+        self._left -= 1
 
 
 def taken_on(attempts: Iterable[Attempt]) -> int:

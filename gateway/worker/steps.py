@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from gateway import failpoints, ids
+from gateway.clips import Clips
 from gateway.jobs import Attempt, AttemptEvent, AttemptState, Job, JobEvent, JobState, advance_attempt
 from gateway.media import PictureRefused, Pictures, addresses
 from gateway.settings import Routing
@@ -42,10 +43,17 @@ class Steps:
         pictures: Pictures,
         routing: Routing,
         now_us: Callable[[], int],
+        clips: Clips | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.watching = Watching(
-            live=store.live, books=books, buyer=buyer, pictures=pictures, routing=routing, now_us=now_us
+            live=store.live,
+            books=books,
+            buyer=buyer,
+            pictures=pictures,
+            routing=routing,
+            clips=clips,
+            now_us=now_us,
         )
         self._store = store
         self._books = books

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
 from gateway import failpoints
+from gateway.clips import Clips, Differs, Fits, Unchecked, Verdict, wanted_of
 from gateway.jobs import Attempt, AttemptEvent, Job, advance_attempt
 from gateway.media import PictureRefused, Pictures
 from gateway.settings import Routing
@@ -65,6 +66,7 @@ class Watching:
         buyer: Buyer,
         pictures: Pictures,
         routing: Routing,
+        clips: Clips | None,
         now_us: Callable[[], int],
     ) -> None:
         self._live = live
@@ -72,6 +74,7 @@ class Watching:
         self._buyer = buyer
         self._pictures = pictures
         self._routing = routing
+        self._clips = clips
         self._now_us = now_us
         self._rings: dict[str, Ring] = {}  # attempt → its last callback
         self._asked: set[str] = set()  # attempts whose vendor was asked to stop
@@ -212,15 +215,44 @@ class Watching:
                 self._live.set_progress(job.id, guess if seen is None else seen)
                 return min(wait, CANCELLING_SECONDS) if attempt.id in self._asked else wait
             case Succeeded():
-                cost = attempt.price_usd_micros if status.cost_usd_micros is None else status.cost_usd_micros
-                won = advance_attempt(attempt, AttemptEvent.SUCCEEDED, cost_usd_micros=cost, ended_us=now)
-                return await self._close(job, won, AttemptEvent.SUCCEEDED, won=status)
+                return await self._receive(job, attempt, status)
             case Failed(fault=fault):
                 billed = attempt.price_usd_micros if fault.kind in attempt.bills else 0
                 cost = billed if status.cost_usd_micros is None else status.cost_usd_micros
                 event = AttemptEvent.CANCELLED if fault.kind is Kind.CANCELLED else AttemptEvent.FAILED
                 lost = advance_attempt(attempt, event, fault=fault, cost_usd_micros=cost, ended_us=now)
                 return await self._close(job, lost, event)
+
+    async def _receive(self, job: Job, attempt: Attempt, won: Succeeded) -> float | None:
+        """A clip is there: it is held against what was bought before anybody is told so. It is paid for either way."""
+        cost = attempt.price_usd_micros if won.cost_usd_micros is None else won.cost_usd_micros
+        ended: dict[str, Any] = {"cost_usd_micros": cost, "ended_us": self._now_us()}
+        verdict = await self._judged(job, attempt, won)
+        if isinstance(verdict, Differs):
+            log.warning("clip.differs", job=job.id, attempt=attempt.id, backend=attempt.backend, flaws=verdict.flaws)
+            kept = self._routing.on_mismatch == "warn"
+            event = AttemptEvent.SUCCEEDED if kept else AttemptEvent.FAILED
+            fault = pace.wrong_output(verdict.flaws, is_final=self._routing.on_mismatch == "fail")
+            wrong = advance_attempt(attempt, event, fault=fault, **ended)
+            return await self._close(job, wrong, event, won=won if kept else None, warnings=verdict.flaws)
+        why = verdict.why if isinstance(verdict, Unchecked) else ""
+        if why:
+            log.warning("clip.not_checked", job=job.id, attempt=attempt.id, backend=attempt.backend, why=why)
+        done = advance_attempt(attempt, AttemptEvent.SUCCEEDED, **ended)
+        return await self._close(job, done, AttemptEvent.SUCCEEDED, won=won, not_checked=why)
+
+    async def _judged(self, job: Job, attempt: Attempt, won: Succeeded) -> Verdict:
+        """What a look at the clip says; nothing against it where none is wanted, or nobody waits for it any more."""
+        if self._clips is None or job.state.is_terminal or not won.videos:
+            return Fits()
+        asked = self._buyer.candidate_of(job, attempt, now_us=self._now_us())
+        if asked is None:
+            return Unchecked(why="its backend no longer stands in the catalogue for this request")
+        try:
+            return await self._clips.check(won.videos[0], wanted_of(asked))
+        except Exception as error:  # a defect of the check, or of a library on a file: no reason to keep a clip back
+            log.exception("clip.check_failed", job=job.id, attempt=attempt.id)
+            return Unchecked(why=f"the check failed: {type(error).__name__}")
 
     async def _not_seen(self, job: Job, attempt: Attempt, error: ProviderError) -> float | None:
         """A poll without an answer. Only a vendor that goes on not knowing its own job ends the attempt: it may have
@@ -242,9 +274,16 @@ class Watching:
         return job.ended_us is not None and self._now_us() - job.ended_us > FOLLOW_SECONDS * SECOND
 
     async def _close(
-        self, job: Job, attempt: Attempt, event: AttemptEvent, *, won: Succeeded | None = None
+        self,
+        job: Job,
+        attempt: Attempt,
+        event: AttemptEvent,
+        *,
+        won: Succeeded | None = None,
+        warnings: tuple[str, ...] = (),
+        not_checked: str = "",
     ) -> float | None:
         self._rings.pop(attempt.id, None)
         self._asked.discard(attempt.id)
         self._lost_us.pop(attempt.id, None)
-        return await self._books.close(job.id, attempt, event, won=won)
+        return await self._books.close(job.id, attempt, event, won=won, warnings=warnings, not_checked=not_checked)
