@@ -22,7 +22,7 @@ from tests.bench.routing.scenarios import read_ground
 from tests.bench.routing.simulation import Day, Simulation
 from tests.bench.routing.world import World
 
-JOBS, QUICK = 10_000, 2_000
+JOBS, QUICK = 10_000, 1_000
 DRAWN = (("outage", "ours: price"), ("outage", "ours: latency"), ("brown-out", "ours: latency"))
 
 

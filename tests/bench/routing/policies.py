@@ -17,13 +17,15 @@ import msgspec
 
 from gateway.acceptance import Acceptance
 from gateway.catalogue import Candidate, Catalogue, match
+from gateway.draws import seed_of
 from gateway.health import Health
-from gateway.jobs import Attempt, Preferences, Sort
+from gateway.jobs import Attempt, AttemptState, Preferences, Sort
 from gateway.jobs import Job as GatewayJob
 from gateway.router import Decision, Policy, rank
 from gateway.settings import Routing
-from gateway.worker.buyer import Buyer, Line
-from providers.spec import Fault, Operation, Status, VideoRequest
+from gateway.worker import pace
+from gateway.worker.buyer import Buyer, Choice, Line, Pass, Wait
+from providers.spec import Fault, Kind, MediaForm, Operation, Status, VideoRequest
 from tests.bench.routing.world import Job, World
 
 DOLLARS_A_MINUTE = 0.05
@@ -34,7 +36,7 @@ class Nobody:
     """An adapter that is never spoken to: the simulation answers in its place."""
 
     name = "nobody"
-    takes = ()
+    takes: tuple[MediaForm, ...] = ()
 
     async def submit(
         self, request: VideoRequest, *, model_id: str, callback_url: str | None, client_id: str
@@ -60,6 +62,8 @@ class Ours(Buyer):
             configured=[row.provider for row in catalogue.backends],
         )
 
+        self._attempts: Sequence[Attempt] = ()
+
     def reprice(self, catalogue: Catalogue) -> None:
         """The operator's catalogue is replaced."""
         self._catalogue = catalogue
@@ -67,6 +71,69 @@ class Ours(Buyer):
 
     def acknowledged(self, attempt: Attempt, *, took: float, now_us: int) -> None:
         """A submit was answered after so many seconds."""
+
+    def opened(self, attempt: Attempt) -> None:
+        self._in_flight[attempt.provider, attempt.account] += 1
+        self.health.started(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
+
+    def accepted(self, attempt: Attempt) -> None:
+        """The vendor took an attempt on."""
+        self.health.accepted(attempt.backend, account=attempt.account)
+
+    def closed(self, attempt: Attempt, *, now_us: int) -> None:
+        account = attempt.provider, attempt.account
+        self._in_flight[account] -= 1
+        self.health.ended(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
+        bought = attempt.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED)
+        if not bought and attempt.fault and attempt.fault.kind is Kind.RATE_LIMITED:
+            self._slots[account] = pace.fewer_slots(self._in_flight[account], now_us=now_us)
+        render = None
+        if attempt.state is AttemptState.SUCCEEDED and attempt.ended_us is not None:
+            render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / 1e6
+        elif attempt.fault is None:
+            return
+        self.health.observe(
+            backend=attempt.backend,
+            bucket=attempt.bucket,
+            at_us=now_us,
+            render_seconds=render,
+            fault=None if render is not None else attempt.fault,
+            account=attempt.account,
+            bought=bought,
+        )
+
+    def choose(self, job: GatewayJob, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
+        self._attempts = attempts
+        chosen = super().choose(job, attempts, now_us=now_us)
+        self._attempts = ()
+        for provider, _ in self._lines:
+            self.health.waits(provider, self.turns.waiting(provider))
+        return chosen
+
+    def decide(self, job: GatewayJob, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
+        for (provider, _), cut in self._slots.items():
+            self.health.limit(provider, cut.now(now_us))
+        spec = job.spec
+        target = self._catalogue.resolve(spec.model, {})
+        found = match(self._catalogue, target, spec.video, spec.preferences, configured=self._configured)
+        decision = rank(
+            found,
+            self.health,
+            self._policy,
+            spec.preferences,
+            now_us=now_us,
+            seed=seed_of(job.id),
+            place=self._place(job.id),
+            left_usd_micros=job.purse_usd_micros - sum(a.spent_usd_micros for a in self._attempts)
+            if job.purse_usd_micros
+            else None,
+            tried=[a.backend for a in self._attempts],
+        )
+        return decision, {candidate.backend.id: candidate for candidate in found.candidates}
+
+    def _place(self, job_id: str) -> tuple[str, int] | None:
+        known, position = self.turns._waits.get(job_id), self.turns.position(job_id)
+        return None if known is None or position is None else (known[0], position)
 
 
 class Deaf(Health):
@@ -81,7 +148,7 @@ class Deaf(Health):
         render_seconds: float | None,
         fault: Fault | None,
         account: str = "main",
-        **more: object,
+        bought: bool = True,
     ) -> None:
         return
 

@@ -21,7 +21,6 @@ from tests.bench.routing import policies
 from tests.bench.routing.scenarios import Scenario, catalogue, catalogue_changes
 from tests.bench.routing.world import CLIPS, Job, World, true_prices
 
-
 DEADLINE_SECONDS = 3600.0
 PURSE = 2.0  # quotes, as the gateway ships
 
@@ -183,6 +182,7 @@ class Simulation:
         operation = Operation(provider=attempt.provider, id=attempt.id)
         running = advance_attempt(attempt, AttemptEvent.ACCEPTED, operation=operation, accepted_us=self._us())
         run.attempts[-1] = running
+        self._buyer.accepted(running)
         self._world.open[attempt.provider] += 1
         done, well = self._world.ends(run.job, attempt.provider, self._now)
         price = self._prices[attempt.provider][run.job.clip] * self._world.price_factor(attempt.provider, self._now)

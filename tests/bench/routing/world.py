@@ -1,6 +1,6 @@
 """What truly happens: each vendor's state at every moment, and the dice of every job at every vendor.
 
-Law: seeded, and drawn ahead of any policy, so that all policies meet the same luck. Time is seconds since the first job.
+Law: seeded, and drawn ahead of any policy, so that all meet the same luck. Time is seconds since the day began.
 """
 
 from __future__ import annotations
