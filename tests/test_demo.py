@@ -160,3 +160,9 @@ def test_check_warns_of_old_prices(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["serve", "generate", "route", "backends", "check", "keys", "migrate"])
 def test_help_has_examples(command: str, tmp_path: Path) -> None:
     assert "Example" in filmgate(command, "--help", cwd=tmp_path).stdout
+
+
+def test_a_table_keeps_the_brackets_of_what_it_says(tmp_path: Path) -> None:
+    done = filmgate("route", "--model", "ulazai/kling-v3-pro", cwd=tmp_path, COLUMNS="200")
+
+    assert "[providers.ulazai]" in done.stdout

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway import app
@@ -94,13 +95,13 @@ def generate(
             if not found.ranked:
                 return 1
             best = found.ranked[0]
-            console.print(best.reason)
+            console.print(escape(best.reason))
             if best.quote.charge_usd_micros and not yes:
                 click.confirm(f"Buy it for {best.quote}?", abort=True, err=True)
             job = await client.create(form, files)
             console.print(f"Job {job['id']}")
             for warning in job.get("warnings", ()):
-                console.print(f"[dim]note: {warning}[/dim]")
+                console.print(f"[dim]note: {escape(warning)}[/dim]")
             job = await _follow(client, job, console)
             return await _deliver(client, job, output, console)
 
@@ -165,7 +166,7 @@ async def _deliver(client: Client, job: dict[str, Any], output: Path, console: C
     cost = "" if spent is None else f" (${spent:g} spent)"
     if job["status"] != "completed":
         error = job["error"]
-        console.print(f"[bold red]{error['code']}[/bold red]: {error['message']}{cost}")
+        console.print(f"[bold red]{error['code']}[/bold red]: {escape(error['message'])}{cost}")
         return 1
     size = await client.download(job["id"], output)
     made = f"{job['seconds']} s, {job['size']}, by {job['routing']['backend']}"

@@ -6,6 +6,7 @@ from collections import Counter
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +23,10 @@ _BY: dict[Sort, str] = {
 
 
 def span(seconds: float) -> str:
-    """ "45 s", "3 min 20 s"."""
+    """ "45 s", "3 min 20 s", "8 min"."""
     whole = round(seconds)
+    if whole >= 300:
+        return f"{round(whole / 60)} min"
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"
 
 
@@ -104,7 +107,7 @@ def _refusals(refused: list[Refusal]) -> Table:
     for one in refused:
         why = one.message.removeprefix(f"{one.backend} ")
         price = dollars(one.quote.usd_micros) if one.quote else ""
-        table.add_row(one.backend, price, why, one.nearest or "", style="dim")
+        table.add_row(one.backend, price, escape(why), escape(one.nearest or ""), style="dim")
     return table
 
 
