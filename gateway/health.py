@@ -4,44 +4,25 @@ Law: pure: `now` and observations in, figures out; no I/O, no clock, no randomne
 blend of the catalogue's prior and what was seen, and what was seen fades. The caller's own faults, a cancel and a 429
 say nothing about a backend's worth and never count against it; a submit that bought nothing counts for the circuit,
 never for the chance that a render ends well.
-
-Three things make the figures quick, since news of a render is minutes old when it comes:
-- what one kind of clip teaches of a backend's pace is believed of its other kinds, until they are seen themselves;
-- renders that are out longer than nearly all are evidence before they end: while several are overdue at once, the
-  backend counts as that much slower;
-- a backend that has grown slow, and so is sent nothing, is counted at its settled pace for one job now and then, which
-  tells whether it has recovered.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
-from typing import NamedTuple
 
-from gateway.buckets import bucket, scale_of
+from gateway.buckets import bucket
 from gateway.catalogue import Backend
-from gateway.circuits import ACCOUNT_REST_US, SECOND_US, AccountRest, Circuit
+from gateway.circuits import ACCOUNT_REST_US, SECOND_US, AccountRest
 from gateway.jobs import Attempt, AttemptState
-from gateway.renders import HALF_LIFE_US, Renders, fade
+from gateway.paces import TRIAL_US, Z95, Known, times_of
+from gateway.renders import HALF_LIFE_US, fade
 from providers.spec import Fault, Frozen, Kind
 
-PRIOR_RENDERS = 1.0  # the catalogue's typical_seconds weigh as much as this many renders
 PRIOR_SUCCESSES, PRIOR_FAILURES = 9.0, 1.0  # vendors' renders fail one time in eight to one in four in the field
-OUTCOMES_WINDOW = 60.0  # good and bad ends that are remembered at most
-PACE_RENDERS = 4.0  # and a backend's pace over all clips as this many of one kind
-DRIFT_PER_HOUR = 0.3  # standard deviation of what an hour does to the logarithm of a pace that nobody looks at
-WIDEST = 0.8  # the most that is ever doubted
-OVERDUE, OVERDUE_SHARE = 2, 0.08  # so many open renders, and so many of all, must be late before it says something
-SETTLED_WINDOW, SETTLED_RENDERS = 100.0, 8.0
-SLOWER, TRIAL_US = math.log(1.3), 50 * SECOND_US  # a backend this much slower than settled is tried this often
-AGAIN_RENDERS = 5.0  # a settled pace that has returned is believed as after this many renders
-CLIP = 0.5  # one render moves what is settled as if it were off by no more than this
-MAX_TRACKS, MAX_BUCKETS = 4096, 40  # backends; buckets of one backend. The one unseen for longest goes first
-Z95 = 1.6448536269514722  # standard normal quantile of 0.95
+MAX_TRACKS = 4096  # backends; the one unseen for longest goes first
 
-__all__ = ["ACCOUNT_REST_US", "HALF_LIFE_US", "SECOND_US", "Z95", "Figures", "Health", "bucket"]
+__all__ = ["ACCOUNT_REST_US", "HALF_LIFE_US", "SECOND_US", "TRIAL_US", "Z95", "Figures", "Health", "bucket"]
 
 _SAYS_NOTHING = frozenset({Kind.RATE_LIMITED, Kind.CANCELLED})
 
@@ -61,71 +42,8 @@ class Figures(Frozen, gc=False):
     waiting: int = 0  # jobs here that wait for a slot of the provider
     overdue: int = 0  # renders that are out for longer than 95 % of those before them
     trial: bool = False  # the times are its settled ones, for one job that tries whether it has recovered
-
-    @property
-    def sigma(self) -> float:
-        """Spread of the logarithm of render seconds."""
-        return math.log(self.p95_seconds / self.p50_seconds) / Z95
-
-
-class _Known:
-    """What is remembered of one backend over all its buckets."""
-
-    __slots__ = ("at_us", "bad", "cells", "circuit", "faults", "good", "open", "pace", "sent_us", "settled")
-
-    def __init__(self, at_us: int) -> None:
-        self.at_us = at_us
-        self.good = self.bad = 0.0
-        self.faults: dict[Kind, float] = {}
-        self.circuit = Circuit()
-        self.open: dict[tuple[int, str], int] = {}  # start and bucket → how many, in the order of their start
-        self.sent_us = 0
-        self.cells: dict[str, Renders] = {}  # by bucket
-        self.pace: Renders | None = None  # logarithm of seconds, over all buckets, as if of clips of 5 s
-        self.settled: Renders | None = None  # likewise, over a longer time
-
-    def count(self, at_us: int, kind: Kind | None) -> None:
-        """One render ended: well, or with this fault."""
-        kept = fade(at_us - self.at_us) * min(1.0, OUTCOMES_WINDOW / (self.good + self.bad + 1.0))
-        self.good, self.bad, self.at_us = self.good * kept, self.bad * kept, max(at_us, self.at_us)
-        for known in self.faults:
-            self.faults[known] *= kept
-        share = fade(self.at_us - at_us)
-        if kind is None:
-            self.good += share
-        else:
-            self.bad += share
-            self.faults[kind] = self.faults.get(kind, 0.0) + share
-
-    def rendered(self, bucket: str, x: float, at_us: int) -> None:
-        """One render ended well, with this logarithm of its seconds."""
-        like_five = x - scale_of(bucket)
-        if self.pace is None or self.settled is None:
-            self.pace, self.settled = Renders(at_us), Renders(at_us, SETTLED_WINDOW)
-        settled = self.settled
-        if settled.weight >= SETTLED_RENDERS:
-            if self.pace.mean - settled.mean > SLOWER >= like_five - settled.mean:
-                self.pace = settled.copy(AGAIN_RENDERS)  # it is what it was: what it was meanwhile is void
-                self.cells.clear()
-            # a bad hour is not what it has settled at; a lasting change moves it all the same
-            settled.add(settled.mean + min(max(like_five - settled.mean, -CLIP), CLIP), at_us)
-        else:
-            settled.add(like_five, at_us)
-        self.pace.add(like_five, at_us)
-        if bucket not in self.cells and len(self.cells) >= MAX_BUCKETS:
-            del self.cells[next(iter(self.cells))]
-        self.cells.setdefault(bucket, Renders(at_us)).add(x, at_us)
-
-
-class _Times(NamedTuple):
-    """Of one backend and bucket, as worked out for one moment."""
-
-    p50: float
-    p95: float
-    error: float
-    samples: int
-    overdue: int
-    trial: bool
+    sigma: float = 0.0  # spread of the logarithm of render seconds
+    mean_seconds: float = 0.0  # of a render that ends well
 
 
 class Health:
@@ -143,7 +61,7 @@ class Health:
         self._slots = dict(slots or {})
         self._limits: dict[str, int] = {}  # providers that take fewer just now
         self._waiting: dict[str, int] = {}
-        self._known: dict[str, _Known] = {}  # in the order of their last news
+        self._known: dict[str, Known] = {}  # in the order of their last news
         self._in_flight: dict[str, int] = {}  # by provider
         self._rests: dict[tuple[str, str], AccountRest] = {}
 
@@ -187,6 +105,7 @@ class Health:
         self._in_flight[provider] = self._in_flight.get(provider, 0) + 1
         known = self._of(backend, at_us)
         known.sent_us = max(known.sent_us, at_us)
+        known.times.clear()
         known.open[at_us, bucket] = known.open.get((at_us, bucket), 0) + 1
         rest = self._rests.get((provider, account))
         for tried in (known.circuit if known.circuit.is_open else None, rest):
@@ -212,6 +131,7 @@ class Health:
                 tried.trying = None
         if known is None:
             return
+        known.times.clear()
         if known.open.get((at_us, bucket), 0) > 1:
             known.open[at_us, bucket] -= 1
         else:
@@ -267,7 +187,7 @@ class Health:
             why = known.circuit.why_not(now_us)
         if self._rests:
             why = self._why_no_account(provider, now_us) or why
-        times = self._times(backend, bucket, known, now_us)
+        times = times_of(backend, bucket, known, now_us - now_us % SECOND_US)
         slots = self._slots.get(provider) or backend.max_in_flight * self._counts.get(provider, 1)
         if provider in self._limits:
             slots = min(slots, self._limits[provider])
@@ -284,6 +204,8 @@ class Health:
             waiting=self._waiting.get(provider, 0),
             overdue=times.overdue,
             trial=times.trial,
+            sigma=times.sigma,
+            mean_seconds=times.mean,
         )
 
     def faults(self, backend: str, *, now_us: int) -> dict[Kind, float]:
@@ -299,37 +221,6 @@ class Health:
         rest = self._rests.get((provider, account))
         return rest is None or not rest.is_out(now_us)
 
-    def _times(self, backend: Backend, bucket: str, known: _Known | None, now_us: int) -> _Times:
-        typical, scale = backend.typical_seconds, scale_of(bucket)
-        prior, variance = _prior(typical.p50, typical.p95)
-        if known is None or (known.pace is None and not known.open):
-            p50 = math.exp(prior + scale)
-            return _Times(p50, p50 * typical.p95 / typical.p50, min(math.sqrt(variance), WIDEST), 0, 0, False)
-        pace = known.pace
-        faded = 0.0 if pace is None else pace.weight * fade(now_us - pace.at_us)
-        mean = prior if pace is None else (PRIOR_RENDERS * prior + faded * pace.mean) / (PRIOR_RENDERS + faded)
-        squares, count = PRIOR_RENDERS * variance, PRIOR_RENDERS
-        if pace is not None and pace.weight:
-            squares, count = squares + pace.spread * faded / pace.weight, count + faded
-        sigma = math.sqrt(squares / count)
-        late, excess = _overdue(known.open, mean, sigma, now_us)
-        settled = known.settled
-        if pace is not None and settled is not None and settled.weight >= SETTLED_RENDERS:
-            slower = pace.mean + excess - settled.mean
-            if slower > SLOWER and now_us - known.sent_us >= TRIAL_US:
-                p50 = math.exp(settled.mean + scale)
-                return _Times(p50, p50 * math.exp(Z95 * sigma), 0.0, round(settled.weight), late, True)
-        own = known.cells.get(bucket)
-        weight = 0.0 if own is None else own.weight * fade(now_us - own.at_us)
-        like = PRIOR_RENDERS + min(faded, PACE_RENDERS)
-        centre = mean + scale
-        if own is not None:
-            centre = (like * centre + weight * own.mean) / (like + weight)
-        age_hours = 0.0 if pace is None else max(now_us - pace.at_us, 0) / 3.6e9
-        error = math.sqrt(sigma * sigma / (like + weight) + DRIFT_PER_HOUR * DRIFT_PER_HOUR * age_hours)
-        centre += excess
-        return _Times(math.exp(centre), math.exp(centre + Z95 * sigma), min(error, WIDEST), round(weight), late, False)
-
     def _why_no_account(self, provider: str, now_us: int) -> str:
         accounts = self._accounts.get(provider) or ("main",)
         rests = [self._rests.get((provider, account)) for account in accounts]
@@ -343,8 +234,8 @@ class Health:
         left = math.ceil((until - now_us) / SECOND_US)
         return f"{which} out for {left} s more: the vendor refused the credential or the balance"
 
-    def _of(self, backend: str, at_us: int) -> _Known:
-        found = self._known.pop(backend, None) or _Known(at_us)
+    def _of(self, backend: str, at_us: int) -> Known:
+        found = self._known.pop(backend, None) or Known(at_us)
         self._known[backend] = found
         if len(self._known) > MAX_TRACKS:
             del self._known[next(iter(self._known))]
@@ -353,27 +244,3 @@ class Health:
 
 def _provider(backend: str) -> str:
     return backend.partition("/")[0]
-
-
-def _overdue(open_: Mapping[tuple[int, str], int], mean: float, sigma: float, now_us: int) -> tuple[int, float]:
-    """How many open renders are out for longer than 95 % of those before them, and by how much the backend is slower
-    for it: nothing while they are few."""
-    late, excess, soonest = 0, 0.0, now_us - int(math.exp(mean + Z95 * sigma) * SECOND_US)
-    for (at_us, name), count in open_.items():
-        if at_us > soonest:
-            break  # the others went out later
-        if at_us == 0:
-            continue
-        away = math.log((now_us - at_us) / SECOND_US) - mean - scale_of(name)
-        if away > Z95 * sigma:
-            late += count
-            excess += count * away
-    if late < max(OVERDUE, OVERDUE_SHARE * len(open_)):
-        return late, 0.0
-    return late, excess / (late + 1)
-
-
-@lru_cache(maxsize=MAX_TRACKS)
-def _prior(p50: float, p95: float) -> tuple[float, float]:
-    """Mean and variance of the logarithm of a 5 s clip's render seconds, by the catalogue."""
-    return math.log(p50), (math.log(p95 / p50) / Z95) ** 2

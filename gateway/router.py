@@ -174,9 +174,8 @@ def rank(
 def _place(
     candidate: Candidate, figures: Figures, *, order: tuple[str, ...], seed: int, place: tuple[str, int] | None
 ) -> _Placed:
-    row, sigma = candidate.backend, figures.sigma
+    row, render = candidate.backend, figures.mean_seconds
     price = candidate.quote.usd_micros
-    render = figures.p50_seconds * math.exp(sigma * sigma / 2)
     line = place[1] if place is not None and place[0] == row.provider else figures.waiting
     ahead = figures.in_flight + line - figures.slots + 1  # renders that must end before ours begins
     drawn = render
@@ -195,13 +194,14 @@ def _place(
 
 def _score(placed: list[_Placed], sort: Sort, policy: Policy, tried: Collection[str]) -> None:
     """Fill in what depends on the others: the finish, which counts a failover to the best of them, and the score."""
-    tries = sorted(e.wait + e.render for e in placed if e.candidate.backend.id not in tried)[:2]
+    tries = sorted([e.wait + e.render for e in placed if not tried or e.candidate.backend.id not in tried])
+    soonest, next_soonest = (tries[0], tries[min(1, len(tries) - 1)]) if tries else (math.inf, math.inf)
     for entry in placed:
         own = entry.wait + entry.render
-        other = next((seconds for seconds in tries if seconds != own), own)
-        fails = 1 - entry.figures.success
-        lost = fails * (UNTIL_KNOWN * entry.render + other - entry.render)
-        entry.finish = own + lost
+        other = soonest if own != soonest else next_soonest
+        if other == math.inf:
+            other = own
+        entry.finish = own + (1 - entry.figures.success) * (UNTIL_KNOWN * entry.render + other - entry.render)
         entry.drawn_finish = entry.finish + entry.drawn - entry.render
         spend = entry.spend / MICROS
         match sort:

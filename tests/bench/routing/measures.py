@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, pvariance
 from typing import NamedTuple
 
 from tests.bench.routing.policies import DOLLARS_A_MINUTE, RULES
@@ -17,6 +17,7 @@ from tests.bench.routing.simulation import Day, Sent
 
 FAVOURED = 0.05  # a share of submits before a fault, from which on a policy can be said to have used the vendor
 BEFORE = 600.0
+USED = 0.2  # share of its slots that a vendor fills on average before its open renders can be said to swing
 WARM = 0.25  # of the day that passes before swings are measured
 
 
@@ -38,6 +39,7 @@ class Measures(NamedTuple):
     first: int | None  # of them, those in its first minute
     back: float | None  # seconds from recovery to the first submit that is taken; the worst fault of a vendor in use
     swing: float  # largest swing of open renders, as a share of the vendor's slots
+    clump: float  # largest variance ÷ mean of a vendor's open renders: 1 is what chance makes, herding more
 
     @property
     def score(self) -> float:
@@ -66,6 +68,7 @@ def measure(day: Day, scenario: Scenario) -> Measures:
         first=max((one.first for one in hurt), default=None),
         back=max(backs, default=None),
         swing=_swing(day),
+        clump=_clump(day),
     )
 
 
@@ -101,6 +104,16 @@ def _swing(day: Day) -> float:
     return worst
 
 
+def _clump(day: Day) -> float:
+    late = day.open[int(len(day.open) * WARM) :]
+    found = 0.0
+    for vendor, slots in day.limits.items():
+        counts = [open_[vendor] for _, open_ in late]
+        if fmean(counts) >= USED * slots:  # else it takes what others have no slot for, which comes in bursts
+            found = max(found, pvariance(counts) / fmean(counts))
+    return found
+
+
 def _quantile(ascending: Sequence[float], share: float) -> float:
     if not ascending:
         return math.inf
@@ -111,7 +124,7 @@ def _quantile(ascending: Sequence[float], share: float) -> float:
 
 _HEAD = (
     "policy | success | spend/clip | p50 | p90 | p99 | submits/job | beyond failures | hurt share | refused (1st min) "
-    "| back | regret | swing"
+    "| back | regret | swing | clump"
 )
 
 
@@ -133,6 +146,7 @@ def table(found: Mapping[str, Measures]) -> list[str]:
             "" if m.back is None else f"{m.back:.0f} s",
             regret,
             f"{m.swing:.0%}",
+            f"{m.clump:.1f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tests.bench.routing.scenarios import Scenario
 from tests.bench.routing.simulation import Day
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 1400, 230, 90, 170, 60, 74
+WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 1400, 230, 90, 170, 84, 74
 STEP = 300.0  # seconds of one column
 _COLOURS = ("#4e79a7", "#f28e2b", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f")
 _INK, _PALE, _FAULT = "#222222", "#bbbbbb", "#fbe3e1"

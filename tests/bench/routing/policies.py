@@ -19,13 +19,12 @@ from gateway.acceptance import Acceptance
 from gateway.catalogue import Candidate, Catalogue, match
 from gateway.draws import seed_of
 from gateway.health import Health
-from gateway.jobs import Attempt, AttemptState, Preferences, Sort
+from gateway.jobs import Attempt, Preferences, Sort
 from gateway.jobs import Job as GatewayJob
 from gateway.router import Decision, Policy, rank
 from gateway.settings import Routing
-from gateway.worker import pace
 from gateway.worker.buyer import Buyer, Choice, Line, Pass, Wait
-from providers.spec import Fault, Kind, MediaForm, Operation, Status, VideoRequest
+from providers.spec import Fault, MediaForm, Operation, Status, VideoRequest
 from tests.bench.routing.world import Job, World
 
 DOLLARS_A_MINUTE = 0.05
@@ -71,36 +70,6 @@ class Ours(Buyer):
 
     def acknowledged(self, attempt: Attempt, *, took: float, now_us: int) -> None:
         """A submit was answered after so many seconds."""
-
-    def opened(self, attempt: Attempt) -> None:
-        self._in_flight[attempt.provider, attempt.account] += 1
-        self.health.started(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
-
-    def accepted(self, attempt: Attempt) -> None:
-        """The vendor took an attempt on."""
-        self.health.accepted(attempt.backend, account=attempt.account)
-
-    def closed(self, attempt: Attempt, *, now_us: int) -> None:
-        account = attempt.provider, attempt.account
-        self._in_flight[account] -= 1
-        self.health.ended(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
-        bought = attempt.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED)
-        if not bought and attempt.fault and attempt.fault.kind is Kind.RATE_LIMITED:
-            self._slots[account] = pace.fewer_slots(self._in_flight[account], now_us=now_us)
-        render = None
-        if attempt.state is AttemptState.SUCCEEDED and attempt.ended_us is not None:
-            render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / 1e6
-        elif attempt.fault is None:
-            return
-        self.health.observe(
-            backend=attempt.backend,
-            bucket=attempt.bucket,
-            at_us=now_us,
-            render_seconds=render,
-            fault=None if render is not None else attempt.fault,
-            account=attempt.account,
-            bought=bought,
-        )
 
     def choose(self, job: GatewayJob, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
         self._attempts = attempts

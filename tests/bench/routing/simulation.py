@@ -182,7 +182,7 @@ class Simulation:
         operation = Operation(provider=attempt.provider, id=attempt.id)
         running = advance_attempt(attempt, AttemptEvent.ACCEPTED, operation=operation, accepted_us=self._us())
         run.attempts[-1] = running
-        self._buyer.accepted(running)
+        self._buyer.taken(running)
         self._world.open[attempt.provider] += 1
         done, well = self._world.ends(run.job, attempt.provider, self._now)
         price = self._prices[attempt.provider][run.job.clip] * self._world.price_factor(attempt.provider, self._now)
