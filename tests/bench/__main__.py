@@ -1,8 +1,8 @@
 """What Filmgate costs, measured on this machine and held against its goals: `python -m tests.bench [name …]`.
 
-    decision   CPU time of one decision over the whole catalogue               (about 20 s)
-    http       CPU time of a create and of a status read, against bare Litestar (about 60 s)
-    memory     memory of 10,000 jobs in flight                                 (about 90 s)
+    decision   CPU time of one decision over the catalogue                      (about 10 s)
+    http       CPU time of a create and of a status read, against bare Litestar (about 20 s)
+    memory     memory of 10,000 jobs in flight                                  (about 40 to 120 s)
 
 Each is a module that can be run alone, with options of its own: `python -m tests.bench.bench_http --help`. Figures are
 of CPU time and memory, which a busy machine blurs less than it does wall time; a spread much wider than the difference

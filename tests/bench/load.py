@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Self, cast
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _END = b"\r\n\r\n"
@@ -35,35 +35,50 @@ def _head(method: str, path: str, key: str, more: str) -> bytes:
     ).encode()
 
 
-async def send(port: int, requests: Iterable[bytes], *, connections: int) -> list[bytes]:
-    """Send them all, over so many connections at once. The bodies of the answers, in the order of their arrival.
-    Raises NotAnswered."""
-    loop = asyncio.get_running_loop()
-    left, bodies = iter(requests), list[bytes]()
-    lines = [_Line(left, bodies, loop.create_future()) for _ in range(connections)]
-    for line in lines:
-        await loop.create_connection(lambda line=line: line, "127.0.0.1", port)  # type: ignore[misc]
-    try:
-        await asyncio.gather(*(line.done for line in lines))
-    finally:
-        for line in lines:
+class Lines:
+    """Keep-alive connections to one server, for as long as the block lasts."""
+
+    def __init__(self, port: int, *, connections: int) -> None:
+        self._port = port
+        self._lines = [_Line() for _ in range(connections)]
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for line in self._lines:
+            await loop.create_connection(lambda line=line: line, "127.0.0.1", self._port)  # type: ignore[misc]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for line in self._lines:
             line.close()
-    return bodies
+
+    async def send(self, requests: Iterable[bytes]) -> list[bytes]:
+        """Send them all, one at a time on each connection. The bodies of the answers, in the order of their arrival.
+        Raises NotAnswered."""
+        left, bodies = iter(requests), list[bytes]()
+        await asyncio.gather(*(line.work(left, bodies) for line in self._lines))
+        return bodies
 
 
 class _Line(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, left: Iterator[bytes], bodies: list[bytes], done: asyncio.Future[None]) -> None:
-        self.done = done
-        self._left = left
-        self._bodies = bodies
+    def __init__(self) -> None:
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
+        self._left: Iterator[bytes] = iter(())
+        self._bodies: list[bytes] = []
+        self._done: asyncio.Future[None] | None = None
+
+    def work(self, left: Iterator[bytes], bodies: list[bytes]) -> asyncio.Future[None]:
+        """Take requests until none is left."""
+        self._left, self._bodies = left, bodies
+        self._done = asyncio.get_running_loop().create_future()
+        self._next()
+        return self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._next()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -87,12 +102,16 @@ class _Line(asyncio.Protocol):
 
     def _next(self) -> None:
         assert self._transport is not None
+        assert self._done is not None
+        if self._transport.is_closing():
+            self._fail("the server had hung up")
+            return
         request = next(self._left, None)
         if request is not None:
             self._transport.write(request)
-        elif not self.done.done():
-            self.done.set_result(None)
+        elif not self._done.done():
+            self._done.set_result(None)
 
     def _fail(self, what: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(NotAnswered(what))
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(NotAnswered(what))
