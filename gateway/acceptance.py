@@ -79,16 +79,16 @@ class Acceptance:
 def by_kept_price(decision: Decision, acceptance: Acceptance, preferences: Preferences) -> Decision:
     """The candidates of a decision, made by price with all its fallbacks, in the order of what a kept clip costs.
 
-    `provider.order` goes before the price, as everywhere; equals keep the order that they came in. Without
-    `allow_fallbacks` the first alone stays. Scores become dollars per kept clip.
+    `provider.order` goes before the price and a last resort behind it, as everywhere; equals keep the order that they
+    came in. Without `allow_fallbacks` the first alone stays. Scores become dollars per kept clip.
     """
     order = preferences.order
-    scored = [(_turn(one, order), _kept_price(one, acceptance), one) for one in decision.ranked]
-    scored.sort(key=lambda entry: entry[:2])
+    scored = [(_turn(one, order), one.last_resort, _kept_price(one, acceptance), one) for one in decision.ranked]
+    scored.sort(key=lambda entry: entry[:3])
     refusals = list(decision.refusals)
     if not preferences.allow_fallbacks:
-        for _, _, one in scored[1:]:
-            grants = f"a fallback: {scored[0][2].backend} comes first"
+        for *_, one in scored[1:]:
+            grants = f"a fallback: {scored[0][3].backend} comes first"
             flaw = Flaw(
                 Code.NO_FALLBACKS, "provider.allow_fallbacks", "is", grants, "", "provider.allow_fallbacks=true"
             )
@@ -98,7 +98,7 @@ def by_kept_price(decision: Decision, acceptance: Acceptance, preferences: Prefe
         msgspec.structs.replace(
             one, score=score, reason=_reason(one, score, acceptance, place, len(scored), ordered=bool(order))
         )
-        for place, (_, score, one) in enumerate(scored, start=1)
+        for place, (_, _, score, one) in enumerate(scored, start=1)
     )
     return msgspec.structs.replace(decision, sort="kept_price", ranked=ranked, refusals=tuple(refusals))
 

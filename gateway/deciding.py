@@ -30,11 +30,21 @@ def decide(
     place: tuple[str, int] | None = None,
     left_usd_micros: int | None = None,
     tried: Collection[str] = (),
+    left_seconds: float | None = None,
 ) -> Decision:
     """The order in which the candidates of `found` are tried, and why. What may be known of the job (from `seed` on) is
     for the ranking: see `router.rank`."""
     ranking = partial(
-        rank, found, health, policy, now_us=now_us, seed=seed, place=place, left_usd_micros=left_usd_micros, tried=tried
+        rank,
+        found,
+        health,
+        policy,
+        now_us=now_us,
+        seed=seed,
+        place=place,
+        left_usd_micros=left_usd_micros,
+        tried=tried,
+        left_seconds=left_seconds,
     )
     if (preferences.sort or policy.sort) == "kept_price":
         # every fallback stays in until the kept prices have said which comes first

@@ -216,6 +216,12 @@ class Health:
         kept = fade(now_us - known.at_us)
         return {kind: count * kept for kind, count in known.faults.items() if count * kept >= 0.01}
 
+    def newest_us(self, backend: str, bucket: str) -> int | None:
+        """When the newest render of this kind of clip ended well; None when none is remembered."""
+        known = self._known.get(backend)
+        cell = known.cells.get(bucket) if known is not None else None
+        return None if cell is None else cell.at_us
+
     def account_available(self, provider: str, account: str, *, now_us: int) -> bool:
         """Whether an account may be used; for choosing one of several."""
         rest = self._rests.get((provider, account))

@@ -33,6 +33,7 @@ class Preferences(Frozen):
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     allow_fallbacks: bool = True
+    moderation_fallback: bool = False  # a clip that one model's moderation refuses may be tried on another model
     require_parameters: bool = True
     sort: Sort | None = None
     max_price_usd_micros: int | None = None  # max_price.request: the job's purse over all attempts

@@ -2,7 +2,7 @@
 
 Law: pure: no I/O, no clock, no randomness; the same figures and the same seed give the same decision, whatever the
 catalogue's order. Hard limits were `match`'s; here a backend is refused only because it is out of service, is too slow
-for what the caller prefers, or would be a fallback that the caller does not allow.
+for what the caller prefers or for its deadline, or would be a fallback that the caller does not allow.
 
     expected spend   price ÷ chance of success where the vendor bills failures, else price
     one try          wait for a slot (Little's law) + mean render
@@ -67,6 +67,7 @@ class Ranked(Frozen, gc=False):
     drawn_finish_seconds: float = 0.0  # what the draw made of the expected finish, and the score rests on; 0: no draw
     overdue: int = 0  # of those in flight, how many are late
     trial: bool = False  # counted at its settled pace, to see whether it has recovered
+    last_resort: bool = False  # a failure there would leave too little of the purse for anybody else
 
 
 class Decision(Frozen):
@@ -102,7 +103,7 @@ class _Placed(msgspec.Struct, gc=False):
     drawn_finish: float = 0.0
     score: float = 0.0
     second: float = 0.0
-    last_resort: bool = False  # a failure there would use up the purse
+    last_resort: bool = False
 
 
 def rank(
@@ -116,13 +117,15 @@ def rank(
     place: tuple[str, int] | None = None,
     left_usd_micros: int | None = None,
     tried: Collection[str] = (),
+    left_seconds: float | None = None,
 ) -> Decision:
     """Put the candidates of `found` in the order in which they are to be tried.
 
     `seed` belongs to the job: its later decisions draw alike. `place` is the provider that the job already stands in
     line for, and how many jobs are before it there. `left_usd_micros` is what is left of its purse and `tried` the
     backends that it has bought from: a vendor whose failure would cost so much that nobody else could be paid comes
-    after all others. A caller that prefers a latency without naming a sort gets the cheapest of those that keep it.
+    after all others. `left_seconds` is the time until its deadline: what would more likely than not be bought for
+    nothing is refused. A caller that prefers a latency without naming a sort gets the cheapest of those that keep it.
     """
     limits = tuple(preferences.max_latency_seconds.items())
     sort: Sort = preferences.sort or ("price" if limits else policy.sort)
@@ -137,7 +140,11 @@ def rank(
             flaw = Flaw(Code.UNAVAILABLE, None, "is", f"out of service: {figures.why}", "", "a later try")
             refusals.append(refusal(candidate.backend.id, [flaw], candidate.quote))
             continue
-        placed.append(_place(candidate, figures, order=preferences.order, seed=seed, place=place))
+        entry = _place(candidate, figures, order=preferences.order, seed=seed, place=place)
+        if left_seconds is not None and entry.wait + figures.p50_seconds > left_seconds:
+            refusals.append(refusal(candidate.backend.id, [_too_late(entry, left_seconds)], candidate.quote))
+            continue
+        placed.append(entry)
     if limits:
         placed = _quick_enough(placed, limits, refusals)
     _score(placed, sort, policy, tried)
@@ -278,6 +285,12 @@ def _too_slow(entry: _Placed, others: list[_Placed], name: str, limit: float) ->
     return Flaw(Code.TOO_SLOW, param, "has a", grants, wish, f"preferred_max_latency.{name}={took}")
 
 
+def _too_late(entry: _Placed, left: float) -> Flaw:
+    took = math.ceil(entry.wait + entry.figures.p50_seconds)
+    grants, wish = f"in about {_span(took)}", f"in {_span(left)}, by the deadline"
+    return Flaw(Code.TOO_SLOW, "deadline_seconds", "is done", grants, wish, f"deadline_seconds={took}")
+
+
 def _chance(entry: _Placed, others: list[_Placed], limit: float) -> float:
     success = entry.figures.success
     left = limit - entry.wait - UNTIL_KNOWN * entry.render
@@ -352,6 +365,7 @@ def _ranked(entry: _Placed, place: int, count: int, *, sort: Sort, ordered: bool
         drawn_finish_seconds=entry.drawn_finish if entry.drawn != entry.render else 0.0,
         overdue=figures.overdue,
         trial=figures.trial,
+        last_resort=entry.last_resort,
     )
 
 

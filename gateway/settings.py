@@ -65,6 +65,7 @@ class Routing(Frozen):
     on_mismatch: Literal["warn", "fail", "failover"] = "warn"
     unknown_after_seconds: float = 600.0
     deadline_seconds: float = 3600.0
+    stuck_after_seconds: float = 120.0  # the soonest that a render is given up for another backend
     max_attempts: int = 4  # attempts of one job that a vendor took on
     purse_factor: float = 2.0  # a job's purse over all attempts, in quotes, where the caller sets no max_price
     intent_seconds: float = 30.0  # a submit is sent this soon after its intent is on disk, or never

@@ -140,7 +140,7 @@ def test_the_worker_buys_in_the_order_that_was_decided(sort: Sort, first: str) -
     )
     spec = JobSpec(model="one", video=VideoRequest(prompt="a fox", seconds=5), preferences=Preferences(sort=sort))
 
-    decision, _ = buyer.decide(a_job(spec=spec), now_us=NOW_US)
+    decision, _ = buyer.decide(a_job(spec=spec, deadline_us=NOW_US + 3_600_000_000), now_us=NOW_US)
 
     assert decision.ranked[0].backend == first
 

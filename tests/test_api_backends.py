@@ -54,6 +54,7 @@ async def test_before_anything_was_seen_it_shows_the_catalogues_word_and_says_so
             "p50_seconds": row.typical_seconds.p50,
             "p95_seconds": row.typical_seconds.p95,
             "samples": 0,
+            "newest_seconds_ago": None,
         }
     ]
     assert (one["model"], one["provider"], one["object"]) == ("kling-v3-pro", "fal", "backend")
@@ -85,6 +86,7 @@ async def test_what_was_seen_is_shown_for_each_kind_of_clip_with_what_it_rests_o
     seen = {entry["bucket"]: entry for entry in one["renders"]}
     assert {name: entry["samples"] > 1 for name, entry in seen.items()} == {"≤5s/silent": True, "≤10s/audio": False}
     assert seen["≤5s/silent"]["p50_seconds"] < 20
+    assert 0 <= seen["≤10s/audio"]["newest_seconds_ago"] < 3600
     assert seen["≤5s/silent"]["p50_seconds"] < seen["≤5s/silent"]["p95_seconds"]
     assert (one["in_flight"], one["waiting"], one["overdue"]) == (1, 0, 0)
     assert 0.9 < one["success"] < 1

@@ -41,6 +41,7 @@ class RenderView(msgspec.Struct, kw_only=True):
     p50_seconds: float  # submit → done
     p95_seconds: float
     samples: int  # renders that this rests on, less what has faded; 0: the catalogue's word alone
+    newest_seconds_ago: float | None  # how old the newest of them is; null: none like it was seen
 
 
 class RateView(msgspec.Struct, kw_only=True):
@@ -159,7 +160,7 @@ def _shown(rooms: Rooms, row: Backend, buckets: tuple[str, ...], *, now_us: int)
         trial=plainest.trial,
         success=round(plainest.success, 4),
         faults={kind.value: round(count, 2) for kind, count in rooms.health.faults(row.id, now_us=now_us).items()},
-        renders=[_render(name, one) for name, one in (seen or {buckets[0]: plainest}).items()],
+        renders=[_render(rooms, row, name, one, now_us) for name, one in (seen or {buckets[0]: plainest}).items()],
         price=_price(row),
         checked=row.checked.isoformat() if row.checked else None,
         checked_days=(today - row.checked).days if row.checked else None,
@@ -175,12 +176,14 @@ def _why_not(row: Backend, figures: Figures, *, credential: bool) -> str | None:
     return figures.why or None
 
 
-def _render(name: str, figures: Figures) -> RenderView:
+def _render(rooms: Rooms, row: Backend, name: str, figures: Figures, now_us: int) -> RenderView:
+    newest_us = rooms.health.newest_us(row.id, name)
     return RenderView(
         bucket=name,
         p50_seconds=round(figures.p50_seconds, 1),
         p95_seconds=round(figures.p95_seconds, 1),
         samples=figures.samples,
+        newest_seconds_ago=None if newest_us is None else round((now_us - newest_us) / MICROS, 1),
     )
 
 

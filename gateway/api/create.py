@@ -23,6 +23,7 @@ from gateway.api.parts import SentPicture
 from gateway.api.problems import Problem
 from gateway.catalogue import Candidate, Code, Match, Target, UnknownModel, dollars, explain, match
 from gateway.deciding import decide
+from gateway.draws import seed_of
 from gateway.jobs import Job, JobSpec, Preferences, Routing
 from gateway.media import PictureRefused, Pictures
 from gateway.router import Decision, Ranked
@@ -60,9 +61,11 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         video = await _with_pictures(asked, rooms.pictures)
         kept = False
         try:
-            found, decision = _decided(rooms, target, asked, video, key)
+            now_us = rooms.now_us()
+            id = ids.make("video", now_us=now_us, random=secrets.token_bytes(16))
+            found, decision = _decided(rooms, target, asked, video, key, now_us=now_us, seed=seed_of(id))
             best, candidate = _best(rooms, found, decision, by_purse=_limited_by_key(asked, key))
-            job = _job(rooms, key, asked, video, best, candidate)
+            job = _job(rooms, key, asked, video, best, candidate, id=id, now_us=now_us)
             failpoints.reach("before_accept")
             try:
                 accepted = await store.accept(job, decision=encode(decision), idempotency=idempotency)
@@ -87,7 +90,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         target = rooms.catalogue.everything() if asked.model == EVERY_MODEL else resolved(rooms, asked.model)
         video = await _with_pictures(asked, rooms.pictures)
         try:
-            _, decision = _decided(rooms, target, asked, video, key)
+            _, decision = _decided(rooms, target, asked, video, key, now_us=rooms.now_us())
         finally:
             rooms.pictures.release(video)
         return Answer(encode(decision))
@@ -154,13 +157,24 @@ async def _take(picture: SentPicture, pictures: Pictures, *, param: str) -> Medi
 # --- who can, and at what price ---------------------------------------------------------------------------------------
 
 
-def _decided(rooms: Rooms, target: Target, asked: Asked, video: VideoRequest, key: Key) -> tuple[Match, Decision]:
+def _decided(
+    rooms: Rooms, target: Target, asked: Asked, video: VideoRequest, key: Key, *, now_us: int, seed: int = 0
+) -> tuple[Match, Decision]:
     preferences = asked.preferences
     if _limited_by_key(asked, key):
         preferences = msgspec.structs.replace(preferences, max_price_usd_micros=key.purse_usd_micros)
     found = match(rooms.catalogue, target, video, preferences, configured=rooms.settings.configured)
-    now_us = rooms.now_us()
-    return found, decide(found, rooms.health, rooms.acceptance, rooms.policy, preferences, now_us=now_us)
+    decision = decide(
+        found,
+        rooms.health,
+        rooms.acceptance,
+        rooms.policy,
+        preferences,
+        now_us=now_us,
+        seed=seed,
+        left_seconds=asked.deadline_seconds,
+    )
+    return found, decision
 
 
 def _limited_by_key(asked: Asked, key: Key) -> bool:
@@ -192,13 +206,22 @@ def _best(rooms: Rooms, found: Match, decision: Decision, *, by_purse: bool) -> 
     )
 
 
-def _job(rooms: Rooms, key: Key, asked: Asked, video: VideoRequest, best: Ranked, candidate: Candidate) -> Job:
+def _job(
+    rooms: Rooms,
+    key: Key,
+    asked: Asked,
+    video: VideoRequest,
+    best: Ranked,
+    candidate: Candidate,
+    *,
+    id: str,
+    now_us: int,
+) -> Job:
     """The job as it is written down: its purse, its deadline, and the quote reserved."""
-    now = rooms.now_us()
     quote = candidate.quote
     routing = rooms.settings.routing
     return Job(
-        id=ids.make("video", now_us=now, random=secrets.token_bytes(16)),
+        id=id,
         caller=key.id,
         spec=JobSpec(
             model=asked.model,
@@ -219,8 +242,8 @@ def _job(rooms: Rooms, key: Key, asked: Asked, video: VideoRequest, best: Ranked
         seconds=best.seconds,
         size=candidate.size,
         purse_usd_micros=_purse(asked.preferences, key, candidate, factor=routing.purse_factor),
-        created_us=now,
-        deadline_us=now + int((asked.deadline_seconds or routing.deadline_seconds) * SECOND),
+        created_us=now_us,
+        deadline_us=now_us + int((asked.deadline_seconds or routing.deadline_seconds) * SECOND),
         warnings=candidate.warnings,
         reserved_usd_micros=quote.charge_usd_micros,
     )

@@ -69,6 +69,7 @@ class ProviderForm(Form):
     only: Words = ()
     ignore: Words = ()
     allow_fallbacks: bool = True
+    moderation_fallback: bool = False
     require_parameters: bool = True
     sort: Sort | None = None
     max_price: MaxPrice | None = None
@@ -214,6 +215,7 @@ def _preferences(form: ProviderForm) -> Preferences:
         only=form.only,
         ignore=form.ignore,
         allow_fallbacks=form.allow_fallbacks,
+        moderation_fallback=form.moderation_fallback,
         require_parameters=form.require_parameters,
         sort=form.sort,
         max_price_usd_micros=_micros(form.max_price.request) if form.max_price else None,

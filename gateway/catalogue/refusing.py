@@ -82,7 +82,7 @@ MEANINGS: dict[Code, str] = {
     Code.EXCLUDED: "`provider.only` or `provider.ignore` leaves it out.",
     Code.NO_FALLBACKS: "`provider.allow_fallbacks` is false, and another one comes first.",
     Code.OVER_MAX_PRICE: "It costs more than `provider.max_price`, or than the key's purse.",
-    Code.TOO_SLOW: "It is not likely enough to be done within `provider.preferred_max_latency`.",
+    Code.TOO_SLOW: "It is not likely enough to be done within `provider.preferred_max_latency` or by the deadline.",
     Code.PRICE_UNKNOWN: "Its price is not known here, so it is never bought.",
     Code.NO_CREDENTIAL: "The operator has set no credential for its provider.",
     Code.UNAVAILABLE: "It rests after failures in a row, or its account is out; a later try may do.",

@@ -68,7 +68,7 @@ def show(found: list[BackendView], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("backend", no_wrap=True)
     table.add_column("clip", no_wrap=True)
-    for heading in ("done in", "95 % by", "seen", "success", "busy", "kept", "price"):
+    for heading in ("done in", "95 % by", "seen", "newest", "success", "busy", "kept", "price"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("not now, because")
     for one in sorted(found, key=lambda one: not one.available):
@@ -87,6 +87,7 @@ def show(found: list[BackendView], console: Console) -> None:
                 f"~{span(render.p50_seconds)}",
                 span(render.p95_seconds),
                 str(render.samples) if render.samples else "-",
+                "-" if render.newest_seconds_ago is None else f"{span(render.newest_seconds_ago)} ago",
                 *(shared if line == 0 else [""] * len(shared)),
                 style=None if one.available else "dim",
             )

@@ -70,9 +70,13 @@ class Books:
             self._follow(attempt)
             self._buyer.opened(attempt)
 
+    async def attempts(self, job: Job) -> tuple[Attempt, ...]:
+        """All that a job has tried so far."""
+        return await self._store.attempts(job.id) if job.attempts else ()
+
     async def start(self, job: Job, attempt: Attempt, choice: Choice) -> None:
         """T2: the intent, before the POST. Raises Conflict when the job has changed since it was read."""
-        spent = 0 if not job.attempts else sum(a.spent_usd_micros for a in await self._store.attempts(job.id))
+        spent = sum(before.spent_usd_micros for before in await self.attempts(job))
         started = advance(
             job,
             JobEvent.ATTEMPT_STARTED,
@@ -157,8 +161,7 @@ class Books:
         """The end of a job whose attempts stay as they are. An open one goes on being followed for its cost."""
         cost: int | None = None
         if job.id not in self.open:
-            attempts = await self._store.attempts(job.id) if job.attempts else ()
-            cost = sum(a.spent_usd_micros for a in attempts)
+            cost = sum(attempt.spent_usd_micros for attempt in await self.attempts(job))
         ended = advance(
             job,
             event,
@@ -191,7 +194,7 @@ class Books:
         if attempt.state is AttemptState.CANCELLED:  # by the vendor, though nobody here asked for it
             return "cancelled_by_provider"
         fault = attempt.fault
-        if fault is not None and (pace.is_final(fault) or not job.spec.preferences.allow_fallbacks):
+        if fault is not None and pace.is_final(fault, job.spec.preferences):
             return pace.code_of(fault)
         return ""
 

@@ -15,6 +15,7 @@ import msgspec
 from gateway.acceptance import Acceptance
 from gateway.catalogue import Backend, Candidate, Catalogue, Code, UnknownModel, dollars, match
 from gateway.deciding import decide
+from gateway.draws import seed_of
 from gateway.health import Health, bucket
 from gateway.jobs import Attempt, AttemptState, Job, Routing
 from gateway.router import Decision, Policy, Ranked
@@ -87,6 +88,7 @@ class Buyer:
         self._in_flight: Counter[tuple[str, str]] = Counter()
         self._slots: dict[tuple[str, str], pace.Slots] = {}  # accounts that have said "too many"
         self._sent: dict[tuple[str, str], pace.Bucket] = {}
+        self._retries: dict[str, pace.Bucket] = {}  # by provider
         self.turns = Turns()
         self._backends = {backend.id: backend for backend in catalogue.backends}
 
@@ -129,12 +131,27 @@ class Buyer:
             bought=attempt.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED),
         )
 
-    def decide(self, job: Job, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
-        """The job's request, matched and ranked on what is known now. Raises UnknownModel."""
+    def decide(
+        self, job: Job, attempts: Sequence[Attempt] = (), *, now_us: int
+    ) -> tuple[Decision, dict[str, Candidate]]:
+        """The job's request, matched and ranked on what is known now and on what it has tried. Raises UnknownModel."""
+        self._tell_limits(now_us)
         spec = job.spec
         target = self._catalogue.resolve(spec.model, self._routing.aliases)
         found = match(self._catalogue, target, spec.video, spec.preferences, configured=self._configured)
-        decision = decide(found, self.health, self._acceptance, self._policy, spec.preferences, now_us=now_us)
+        decision = decide(
+            found,
+            self.health,
+            self._acceptance,
+            self._policy,
+            spec.preferences,
+            now_us=now_us,
+            seed=seed_of(job.id),
+            place=self.turns.place(job.id),
+            left_usd_micros=job.purse_usd_micros - sum(attempt.spent_usd_micros for attempt in attempts),
+            tried=[attempt.backend for attempt in attempts],
+            left_seconds=(job.deadline_us - now_us) / SECOND,
+        )
         return decision, {candidate.backend.id: candidate for candidate in found.candidates}
 
     def choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
@@ -142,6 +159,8 @@ class Buyer:
         chosen = self._choose(job, attempts, now_us=now_us)
         if not (isinstance(chosen, Wait) and chosen.in_line):
             self.turns.leave(job.id)
+        for provider in {provider for provider, _ in self._lines}:
+            self.health.waits(provider, self.turns.waiting(provider))
         return chosen
 
     def _choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
@@ -150,10 +169,11 @@ class Buyer:
         if pace.taken_on(attempts) >= self._routing.max_attempts:
             return Pass(code, last)
         try:
-            decision, candidates = self.decide(job, now_us=now_us)
+            decision, candidates = self.decide(job, attempts, now_us=now_us)
         except UnknownModel as error:
             return Pass("model_not_found", Fault(kind=Kind.INVALID_REQUEST, verdict=Verdict.NEVER, message=str(error)))
         spent = sum(attempt.spent_usd_micros for attempt in attempts)
+        refused = self._moderated(attempts)
         waits: list[float] = []
         over_purse: Ranked | None = None
         for ranked in decision.ranked:
@@ -162,6 +182,8 @@ class Buyer:
                 waits.append((until - now_us) / SECOND)
                 continue
             candidate = candidates[ranked.backend]
+            if candidate.backend.model in refused:
+                continue
             if spent + candidate.quote.charge_usd_micros > job.purse_usd_micros:
                 over_purse = over_purse or ranked
                 continue
@@ -174,6 +196,9 @@ class Buyer:
                 # the ranking has counted the wait, so what comes after this one is worse than waiting for it
                 self.turns.wait(job.id, job.caller, provider)
                 return Wait(min([*waits, NO_TURN_SECONDS]), in_line=True)
+            if not self._may_retry(provider, attempts, now_us=now_us):
+                waits.append(pace.RETRY_SECONDS[1])
+                continue
             self._in_flight[line.provider, line.account] += 1  # held until `free`: nobody else may take it
             if line.max_submits_per_minute:
                 self._sent.setdefault((line.provider, line.account), pace.Bucket(line.max_submits_per_minute)).take(
@@ -187,7 +212,11 @@ class Buyer:
         if soonest != float("inf"):
             return Wait(soonest)
         if over_purse is None:
-            return Pass(code, last)
+            late = next((refusal for refusal in decision.refusals if refusal.param == "deadline_seconds"), None)
+            if last is not None or late is None:
+                return Pass(code, last)
+            message = f"nothing was bought, as it would have come too late: {late.message}"
+            return Pass("expired", Fault(kind=Kind.TIMEOUT, verdict=Verdict.NEVER, message=message))
         message = (
             f"{over_purse.backend} could go on for {over_purse.quote}, but {dollars(spent)} of the job's purse of "
             f"{dollars(job.purse_usd_micros)} are spent or may be"
@@ -195,6 +224,33 @@ class Buyer:
         if last is None:
             return Pass("purse_exhausted", Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.NEVER, message=message))
         return Pass(code, msgspec.structs.replace(last, message=f"{last.message}; {message}"))
+
+    def could_follow(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> bool:
+        """Whether another backend could go on in time, and within the purse, were the last attempt stopped."""
+        if not job.spec.preferences.allow_fallbacks or pace.taken_on(attempts) >= self._routing.max_attempts:
+            return False
+        try:
+            decision, candidates = self.decide(job, attempts, now_us=now_us)
+        except UnknownModel:
+            return False
+        stopped = attempts[-1]
+        spent = sum(attempt.spent_usd_micros for attempt in attempts)
+        if Kind.CANCELLED not in stopped.bills:
+            spent -= stopped.spent_usd_micros
+        return any(
+            pace.closed_until(attempts, ranked.backend) <= now_us
+            and spent + candidates[ranked.backend].quote.charge_usd_micros <= job.purse_usd_micros
+            and now_us + int(ranked.expected_finish_seconds * SECOND) <= job.deadline_us
+            for ranked in decision.ranked
+        )
+
+    def stuck_after(self, attempt: Attempt, *, now_us: int) -> float:
+        """Seconds after which this attempt's render is out for longer than nearly all; infinity when nobody can say."""
+        backend = self._backends.get(attempt.backend)
+        if backend is None:
+            return float("inf")
+        figures = self.health.figures(backend, attempt.bucket, now_us=now_us)
+        return pace.stuck_after(figures.p50_seconds, figures.sigma, least=self._routing.stuck_after_seconds)
 
     def next_turns(self, *, now_us: int) -> list[str]:
         """The jobs whose turn it is, one for each provider that has a slot free."""
@@ -257,6 +313,31 @@ class Buyer:
         )
         look = pace.next_look(0.0, p50=figures.p50_seconds, p95=figures.p95_seconds, floor=backend.poll_floor_seconds)
         return Choice(candidate, line, routing, look)
+
+    def _moderated(self, attempts: Sequence[Attempt]) -> set[str]:
+        """Models whose moderation has refused this clip. It is not taken round to others who sell the same one."""
+        refused = (a.backend for a in attempts if a.fault is not None and a.fault.kind is Kind.CONTENT_POLICY)
+        return {self._backends[backend].model for backend in refused if backend in self._backends}
+
+    def _may_retry(self, provider: str, attempts: Sequence[Attempt], *, now_us: int) -> bool:
+        """Whether a submit may go out by the provider's budget of retries; it is counted at once."""
+        budget = self._retries.setdefault(provider, pace.Bucket(pace.RETRIES_PER_MINUTE))
+        if not pace.is_retry(attempts, provider):
+            budget.take(now_us, -pace.RETRY_SHARE)
+            return True
+        if not budget.allows(now_us):
+            return False
+        budget.take(now_us)
+        return True
+
+    def _tell_limits(self, now_us: int) -> None:
+        """A provider that has said "too many" takes fewer for a while: the wait for a slot rests on it."""
+        for provider in {provider for provider, _ in self._slots}:
+            rows = [row for row in self._backends.values() if row.provider == provider]
+            lines = [line for line in self._lines.values() if line.provider == provider]
+            if rows:
+                widest = max(rows, key=lambda row: row.max_in_flight)
+                self.health.limit(provider, sum(self._limit(line, widest, now_us=now_us) for line in lines))
 
     def _free_line(self, backend: Backend, *, now_us: int) -> Line | None:
         """The least busy account of the backend's provider that is in service and has a slot left."""

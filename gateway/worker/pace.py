@@ -5,15 +5,22 @@ Law: pure. Seconds in, seconds out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.jobs import Attempt, AttemptState
+from gateway.jobs import Attempt, AttemptState, Preferences
 from providers.spec import Fault, Kind, Verdict
 
 LONGEST_LOOK_SECONDS = 30.0
 RETRY_SECONDS = (1.0, 60.0)  # first and longest wait before a backend without capacity is asked again
+RETRIES_PER_MINUTE, RETRY_SHARE = (
+    10.0,
+    0.2,
+)  # retries of a provider that is down: so many, and so many for each new submit
+STUCK_SIGMAS = 3.09  # standard normal quantile of 0.999
 SLOT_CUT, SLOT_BACK_US = 0.7, 10_000_000  # additive increase, multiplicative decrease
+_NOTHING_BOUGHT = (AttemptState.NOT_SENT, AttemptState.REJECTED)
 _CAPACITY = (Kind.RATE_LIMITED, Kind.UNAVAILABLE, Kind.TIMEOUT)
 
 CODES: dict[Kind, str] = {
@@ -33,6 +40,7 @@ CODES: dict[Kind, str] = {
 
 
 WRONG_OUTPUT = "wrong_output"
+STUCK = "stuck"
 
 
 def code_of(fault: Fault) -> str:
@@ -59,6 +67,17 @@ def next_look(elapsed: float, *, p50: float, p95: float, floor: float) -> float:
     return max(floor, min(step, LONGEST_LOOK_SECONDS))
 
 
+def stuck_after(p50: float, sigma: float, *, least: float) -> float:
+    """Seconds after which a render is stuck: 99.9 % of those that end well are done by then, and `least` has passed."""
+    return max(p50 * math.exp(STUCK_SIGMAS * sigma), least)
+
+
+def stuck(elapsed: float) -> Fault:
+    """The fault of a render that was stopped because it was stuck."""
+    message = f"stopped after {elapsed:.0f} s: 99.9 % of this backend's renders that end well are done by then"
+    return Fault(kind=Kind.TIMEOUT, verdict=Verdict.ELSEWHERE, message=message, code=STUCK)
+
+
 def next_doubt(waited: float, *, window: float) -> float:
     """Seconds until an attempt of unknown outcome is looked for again: often at first, 20 times a window at least."""
     return max(0.05, min(max(waited / 4, 1.0), window / 20, LONGEST_LOOK_SECONDS))
@@ -73,8 +92,7 @@ def closed_until(attempts: Iterable[Attempt], backend: str) -> float:
     for attempt in attempts:
         if attempt.backend != backend:
             continue
-        nothing_bought = attempt.state in (AttemptState.NOT_SENT, AttemptState.REJECTED)
-        if not (nothing_bought and attempt.fault is not None and attempt.fault.kind in _CAPACITY):
+        if not (attempt.state in _NOTHING_BOUGHT and attempt.fault is not None and attempt.fault.kind in _CAPACITY):
             return float("inf")
         until = (attempt.ended_us or attempt.started_us) + max(wait, attempt.fault.retry_after_seconds or 0.0) * 1e6
         wait = min(wait * 2, RETRY_SECONDS[1])
@@ -116,16 +134,32 @@ class Bucket:
         self._refill(now_us)
         return self._left >= 1
 
-    def take(self, now_us: int) -> None:
+    def take(self, now_us: int, count: float = 1.0) -> None:
+        """Less one; a negative count puts some back."""
         self._refill(now_us)
-        self._left -= 1
+        self._left = min(self._left - count, self._per_minute)
 
 
 def taken_on(attempts: Iterable[Attempt]) -> int:
     """How many attempts a vendor took on or may have."""
-    return sum(a.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED) for a in attempts)
+    return sum(attempt.state not in _NOTHING_BOUGHT for attempt in attempts)
 
 
-def is_final(fault: Fault) -> bool:
-    """Whether no other backend is asked after this: a caller's fault by the vendor's clear word, moderation first."""
-    return fault.verdict is Verdict.NEVER or fault.kind is Kind.CONTENT_POLICY
+def is_retry(attempts: Iterable[Attempt], provider: str) -> bool:
+    """Whether this job would ask a provider again that was down when it last did. A vendor's "too many" is not meant:
+    its slots govern that."""
+    last = [attempt for attempt in attempts if attempt.provider == provider][-1:]
+    return any(
+        one.state in _NOTHING_BOUGHT and one.fault is not None and one.fault.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT)
+        for one in last
+    )
+
+
+def is_final(fault: Fault, preferences: Preferences) -> bool:
+    """Whether no other backend is asked after this: a caller's fault by the vendor's clear word, moderation first,
+    unless the caller lets another model try."""
+    if not preferences.allow_fallbacks:
+        return True
+    if fault.kind is Kind.CONTENT_POLICY:
+        return not preferences.moderation_fallback
+    return fault.verdict is Verdict.NEVER

@@ -92,8 +92,7 @@ class Steps:
         if now >= job.deadline_us:
             await self._books.end(job, JobEvent.EXPIRED, code="expired")
             return None
-        attempts = await self._store.attempts(job.id) if job.attempts else ()
-        match self._buyer.choose(job, attempts, now_us=now):
+        match self._buyer.choose(job, await self._books.attempts(job), now_us=now):
             case Wait(seconds=seconds):
                 return min(seconds, max((job.deadline_us - now) / SECOND, 0.0))
             case Pass(code=code, fault=fault):

@@ -60,6 +60,11 @@ class Turns:
         self._called[provider] = job
         return job
 
+    def place(self, job: str) -> tuple[str, int] | None:
+        """The provider that this job stands in line for, and how many will be served before it; None when for none."""
+        position = self.position(job)
+        return None if position is None else (self._waits[job][0], position)
+
     def position(self, job: str) -> int | None:
         """How many jobs will be served before this one; None when it does not wait."""
         known = self._waits.get(job)

@@ -78,6 +78,7 @@ class Watching:
         self._now_us = now_us
         self._rings: dict[str, Ring] = {}  # attempt → its last callback
         self._asked: set[str] = set()  # attempts whose vendor was asked to stop
+        self._given_up: set[str] = set()  # attempts that were found stuck
         self._lost_us: dict[str, int] = {}  # attempt → when its vendor first did not know it
 
     def rang(self, attempt_id: str, ring: Ring) -> None:
@@ -209,7 +210,8 @@ class Watching:
                 if self._followed_enough(job):
                     gone = advance_attempt(attempt, AttemptEvent.FAILED, ended_us=now)
                     return await self._close(job, gone, AttemptEvent.FAILED)
-                elapsed = (now - (attempt.accepted_us or attempt.started_us)) / SECOND
+                elapsed = _elapsed(attempt, now)
+                await self._give_up_stuck(job, attempt, elapsed, now_us=now)
                 seen = status.progress if isinstance(status, Running) else 0.0
                 guess, wait = self._buyer.outlook(attempt, elapsed, now_us=now)
                 self._live.set_progress(job.id, guess if seen is None else seen)
@@ -220,8 +222,30 @@ class Watching:
                 billed = attempt.price_usd_micros if fault.kind in attempt.bills else 0
                 cost = billed if status.cost_usd_micros is None else status.cost_usd_micros
                 event = AttemptEvent.CANCELLED if fault.kind is Kind.CANCELLED else AttemptEvent.FAILED
+                elapsed = _elapsed(attempt, now)
+                if fault.kind is Kind.CANCELLED and not job.cancel_requested and self._is_stuck(attempt, elapsed, now):
+                    event, fault = AttemptEvent.FAILED, pace.stuck(elapsed)  # it was we who stopped it
                 lost = advance_attempt(attempt, event, fault=fault, cost_usd_micros=cost, ended_us=now)
                 return await self._close(job, lost, event)
+
+    async def _give_up_stuck(self, job: Job, attempt: Attempt, elapsed: float, *, now_us: int) -> None:
+        """Stop a render that is out for longer than nearly all, where its vendor can and another backend could go on.
+        One that cannot be stopped is waited for: to go on beside it would buy the clip twice."""
+        line = self._buyer.line(attempt.provider, attempt.account)
+        if job.state.is_terminal or attempt.id in self._given_up or not self._is_stuck(attempt, elapsed, now_us):
+            return
+        if line is None or not isinstance(line.adapter, Cancels):
+            return
+        if not self._buyer.could_follow(job, await self._books.attempts(job), now_us=now_us):
+            return
+        self._given_up.add(attempt.id)
+        if await self.stop_render(attempt):
+            log.warning(
+                "attempt.stuck", job=job.id, attempt=attempt.id, backend=attempt.backend, seconds=round(elapsed)
+            )
+
+    def _is_stuck(self, attempt: Attempt, elapsed: float, now_us: int) -> bool:
+        return attempt.id in self._given_up or elapsed >= self._buyer.stuck_after(attempt, now_us=now_us)
 
     async def _receive(self, job: Job, attempt: Attempt, won: Succeeded) -> float | None:
         """A clip is there: it is held against what was bought before anybody is told so. It is paid for either way."""
@@ -266,8 +290,7 @@ class Watching:
         if lost or self._followed_enough(job):
             gone = advance_attempt(attempt, AttemptEvent.FAILED, fault=error.fault, ended_us=now)
             return await self._close(job, gone, AttemptEvent.FAILED)
-        elapsed = (now - (attempt.accepted_us or attempt.started_us)) / SECOND
-        _, wait = self._buyer.outlook(attempt, elapsed, now_us=now)
+        _, wait = self._buyer.outlook(attempt, _elapsed(attempt, now), now_us=now)
         return max(wait, error.retry_after_seconds or 0.0)
 
     def _followed_enough(self, job: Job) -> bool:
@@ -285,5 +308,11 @@ class Watching:
     ) -> float | None:
         self._rings.pop(attempt.id, None)
         self._asked.discard(attempt.id)
+        self._given_up.discard(attempt.id)
         self._lost_us.pop(attempt.id, None)
         return await self._books.close(job.id, attempt, event, won=won, warnings=warnings, not_checked=not_checked)
+
+
+def _elapsed(attempt: Attempt, now_us: int) -> float:
+    """Seconds since the vendor took it on."""
+    return (now_us - (attempt.accepted_us or attempt.started_us)) / SECOND

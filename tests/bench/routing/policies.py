@@ -17,13 +17,12 @@ import msgspec
 
 from gateway.acceptance import Acceptance
 from gateway.catalogue import Candidate, Catalogue, match
-from gateway.draws import seed_of
 from gateway.health import Health
 from gateway.jobs import Attempt, Preferences, Sort
 from gateway.jobs import Job as GatewayJob
 from gateway.router import Decision, Policy, rank
 from gateway.settings import Routing
-from gateway.worker.buyer import Buyer, Choice, Line, Pass, Wait
+from gateway.worker.buyer import Buyer, Line
 from providers.spec import Fault, MediaForm, Operation, Status, VideoRequest
 from tests.bench.routing.world import Job, World
 
@@ -61,8 +60,6 @@ class Ours(Buyer):
             configured=[row.provider for row in catalogue.backends],
         )
 
-        self._attempts: Sequence[Attempt] = ()
-
     def reprice(self, catalogue: Catalogue) -> None:
         """The operator's catalogue is replaced."""
         self._catalogue = catalogue
@@ -70,39 +67,6 @@ class Ours(Buyer):
 
     def acknowledged(self, attempt: Attempt, *, took: float, now_us: int) -> None:
         """A submit was answered after so many seconds."""
-
-    def choose(self, job: GatewayJob, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
-        self._attempts = attempts
-        chosen = super().choose(job, attempts, now_us=now_us)
-        self._attempts = ()
-        for provider, _ in self._lines:
-            self.health.waits(provider, self.turns.waiting(provider))
-        return chosen
-
-    def decide(self, job: GatewayJob, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
-        for (provider, _), cut in self._slots.items():
-            self.health.limit(provider, cut.now(now_us))
-        spec = job.spec
-        target = self._catalogue.resolve(spec.model, {})
-        found = match(self._catalogue, target, spec.video, spec.preferences, configured=self._configured)
-        decision = rank(
-            found,
-            self.health,
-            self._policy,
-            spec.preferences,
-            now_us=now_us,
-            seed=seed_of(job.id),
-            place=self._place(job.id),
-            left_usd_micros=job.purse_usd_micros - sum(a.spent_usd_micros for a in self._attempts)
-            if job.purse_usd_micros
-            else None,
-            tried=[a.backend for a in self._attempts],
-        )
-        return decision, {candidate.backend.id: candidate for candidate in found.candidates}
-
-    def _place(self, job_id: str) -> tuple[str, int] | None:
-        known, position = self.turns._waits.get(job_id), self.turns.position(job_id)
-        return None if known is None or position is None else (known[0], position)
 
 
 class Deaf(Health):
@@ -137,7 +101,9 @@ class Rule(Ours):
         super().reprice(catalogue)
         self._made.clear()
 
-    def decide(self, job: GatewayJob, *, now_us: int) -> tuple[Decision, dict[str, Candidate]]:
+    def decide(
+        self, job: GatewayJob, attempts: Sequence[Attempt] = (), *, now_us: int
+    ) -> tuple[Decision, dict[str, Candidate]]:
         made = self._made.get(id(job.spec.video))
         if made is None:  # nothing that it rests on ever changes
             target = self._catalogue.resolve(job.spec.model, {})
