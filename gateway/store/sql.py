@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from gateway.jobs import Attempt, Job
-from gateway.store import transactions
+from gateway.store import keeping, transactions
 from gateway.store.live import LiveView
 from gateway.store.spec import Accepted, Event, Feedback, Idempotency, Key, Trouble, Verdicts
 from gateway.store.transactions import Transaction
@@ -117,32 +117,32 @@ class SqlStore:
         return await self._engine.read(transactions.attempts_since(since_us))
 
     async def give_feedback(self, feedback: Feedback) -> bool | None:
-        return await self._engine.write(transactions.give_feedback(feedback))
+        return await self._engine.write(keeping.give_feedback(feedback))
 
     async def feedback_counts(self) -> tuple[Verdicts, ...]:
-        return await self._engine.read(transactions.feedback_counts())
+        return await self._engine.read(keeping.feedback_counts())
 
     async def create_key(self, key: Key) -> None:
         def landed(_: None) -> None:
             self.live.put_keys([key])
 
-        await self._engine.write(transactions.create_key(key), landed)
+        await self._engine.write(keeping.create_key(key), landed)
 
     async def keys(self) -> tuple[Key, ...]:
-        return await self._engine.read(transactions.read_keys())
+        return await self._engine.read(keeping.read_keys())
 
     async def revoke_key(self, id_or_name: str, at_us: int) -> bool:
         def landed(key: Key | None) -> None:
             if key is not None:
                 self.live.put_keys([key])
 
-        return await self._engine.write(transactions.revoke_key(id_or_name, at_us), landed) is not None
+        return await self._engine.write(keeping.revoke_key(id_or_name, at_us), landed) is not None
 
     async def secret(self, purpose: str) -> bytes:
-        known = self._secrets.get(purpose) or await self._engine.read(transactions.read_secret(purpose))
+        known = self._secrets.get(purpose) or await self._engine.read(keeping.read_secret(purpose))
         if known is None:
             fresh = secrets.token_bytes(SECRET_BYTES)
-            known = await self._engine.write(transactions.keep_secret(purpose, fresh))
+            known = await self._engine.write(keeping.keep_secret(purpose, fresh))
         self._secrets[purpose] = known
         return known
 

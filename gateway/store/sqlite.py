@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.store import sqlite_file, transactions
+from gateway.store import keeping, sqlite_file, transactions
 from gateway.store.desk import Desk, Order
 from gateway.store.spec import StoreUnavailable, Trouble
 from gateway.store.sql import SqlStore
@@ -127,7 +127,7 @@ class SqliteEngine:
         trouble = self.trouble()
         if trouble is not None and not trouble.lasting and not self._probing:
             opened = self._store()
-            order = opened.desk.order(transactions.probe(bytes(PROBE_BYTES)))
+            order = opened.desk.order(keeping.probe(bytes(PROBE_BYTES)))
             order.future.add_done_callback(self._probed)
             self._probing = True
             opened.writer.put(order)
