@@ -18,7 +18,7 @@ from gateway.acceptance import Acceptance
 from gateway.api import Rooms
 from gateway.api.answers import Answer, encode
 from gateway.api.auth import KeyRing
-from gateway.api.create import resolved
+from gateway.api.buying import resolved
 from gateway.api.problems import Problem
 from gateway.catalogue import AudioGrant, Backend
 from gateway.health import Figures, bucket

@@ -1,40 +1,24 @@
 """`POST /v1/videos`, and `POST /v1/videos/route`, which is the same question without the purchase.
 
-Law: nobody is answered before the job is on disk (T1), and no vendor is called here. A request that no backend can
-honour is refused with every backend's reason and the nearest request that would do; nothing was sent anywhere.
+Law: one intent is one job: a retry that says so (an `Idempotency-Key`) gets the first one, as it is now.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from typing import Any
 
-import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
-from gateway import failpoints, ids
-from gateway.api import Rooms, form, view
+from gateway.api import Rooms, buying, form, view
 from gateway.api.answers import Answer, encode, header
 from gateway.api.auth import KeyRing
-from gateway.api.form import Asked
-from gateway.api.parts import SentPicture
 from gateway.api.problems import Problem
-from gateway.catalogue import Candidate, Code, Match, Target, UnknownModel, dollars, explain, match
-from gateway.deciding import decide
-from gateway.draws import seed_of
-from gateway.jobs import Job, JobSpec, Preferences, Routing
-from gateway.media import PictureRefused, Pictures
-from gateway.router import Decision, Ranked
-from gateway.store.spec import Idempotency, Key
-from providers.spec import Media, VideoRequest
+from gateway.store.spec import Idempotency
 
 SECOND = 1_000_000
 MAX_KEY_CHARS = 255
 KEY_LIVES_US = 24 * 3600 * SECOND
-LATE_WAKE_SECONDS = 5.0
-EVERY_MODEL = "*"  # of a dry run: what the whole catalogue would say
 
 _REPLAYED = ((b"idempotency-replayed", b"true"),)
 
@@ -57,48 +41,17 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
             first = await store.replayed(key.id, idempotency, now)
             if first is not None:  # whatever the catalogue, the prices or the pictures have become since
                 return view.answer(first, live, headers=_REPLAYED)
-        target = resolved(rooms, asked.model)
-        video = await _with_pictures(asked, rooms.pictures)
-        kept = False
-        try:
-            now_us = rooms.now_us()
-            id = ids.make("video", now_us=now_us, random=secrets.token_bytes(16))
-            found, decision = _decided(rooms, target, asked, video, key, now_us=now_us, seed=seed_of(id))
-            best, candidate = _best(rooms, found, decision, by_purse=_limited_by_key(asked, key))
-            job = _job(rooms, key, asked, video, best, candidate, id=id, now_us=now_us)
-            failpoints.reach("before_accept")
-            try:
-                accepted = await store.accept(job, decision=encode(decision), idempotency=idempotency)
-            except asyncio.CancelledError:  # the store goes on without us, so the worker must hear of it all the same
-                kept = True
-                asyncio.get_running_loop().call_later(LATE_WAKE_SECONDS, live.wake, job.id)
-                raise
-            kept = not accepted.replayed
-            failpoints.reach("after_accept")
-        finally:
-            if not kept and asked.has_pictures:
-                rooms.pictures.release(video)
+        accepted = await buying.buy(rooms, key, asked, idempotency)
         if accepted.replayed:
             return view.answer(accepted.job, live, headers=_REPLAYED)
-        live.wake(job.id)
         return view.answer(accepted.job, live)
 
     @post("/v1/videos/route")
     async def route(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
-        asked = await form.read(request)
-        target = rooms.catalogue.everything() if asked.model == EVERY_MODEL else resolved(rooms, asked.model)
-        video = await _with_pictures(asked, rooms.pictures)
-        try:
-            _, decision = _decided(rooms, target, asked, video, key, now_us=rooms.now_us())
-        finally:
-            rooms.pictures.release(video)
-        return Answer(encode(decision))
+        return Answer(encode(await buying.consider(rooms, key, await form.read(request))))
 
     return [create, route]
-
-
-# --- what is asked ----------------------------------------------------------------------------------------------------
 
 
 def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
@@ -109,153 +62,3 @@ def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
         message = f"An Idempotency-Key is 1 to {MAX_KEY_CHARS} printable ASCII characters."
         raise Problem(400, "invalid_idempotency_key", message, param="Idempotency-Key")
     return text
-
-
-def resolved(rooms: Rooms, model: str) -> Target:
-    """What a model's name stands for. Raises Problem 404."""
-    try:
-        return rooms.catalogue.resolve(model, rooms.settings.routing.aliases)
-    except UnknownModel as error:
-        nearest = error.nearest[0] if error.nearest else None
-        said = str(error)
-        message = f"{said}{'' if said.endswith('?') else '.'} GET /v1/models lists them."
-        raise Problem(404, "model_not_found", message, param="model", nearest=nearest) from error
-
-
-async def _with_pictures(asked: Asked, pictures: Pictures) -> VideoRequest:
-    """The request with its pictures fetched, judged, kept, and held by us. Raises Problem; then none is held."""
-    if not asked.has_pictures:
-        return asked.video
-    roles = [("input_reference", asked.first_frame), ("frame_images", asked.last_frame)]
-    roles += [(f"input_references[{n}]", picture) for n, picture in enumerate(asked.references)]
-    wanted = [(param, picture) for param, picture in roles if picture is not None]
-    results = await asyncio.gather(
-        *(_take(picture, pictures, param=param) for param, picture in wanted), return_exceptions=True
-    )
-    taken = [media for media in results if isinstance(media, Media)]
-    for problem in results:
-        if isinstance(problem, BaseException):
-            pictures.release(VideoRequest(references=tuple(taken)))
-            raise problem
-    first = taken.pop(0) if asked.first_frame is not None else None
-    last = taken.pop(0) if asked.last_frame is not None else None
-    return msgspec.structs.replace(asked.video, first_frame=first, last_frame=last, references=tuple(taken))
-
-
-async def _take(picture: SentPicture, pictures: Pictures, *, param: str) -> Media:
-    try:
-        if picture.data is not None:
-            return await pictures.take_bytes(picture.data)
-        text = (picture.text or "").strip()
-        if text[:5].lower() == "data:":
-            return await pictures.take_data_uri(text)
-        return await pictures.take_url(text)
-    except PictureRefused as error:
-        raise Problem(error.status, error.code, error.message, param=param) from error
-
-
-# --- who can, and at what price ---------------------------------------------------------------------------------------
-
-
-def _decided(
-    rooms: Rooms, target: Target, asked: Asked, video: VideoRequest, key: Key, *, now_us: int, seed: int = 0
-) -> tuple[Match, Decision]:
-    preferences = asked.preferences
-    if _limited_by_key(asked, key):
-        preferences = msgspec.structs.replace(preferences, max_price_usd_micros=key.purse_usd_micros)
-    found = match(rooms.catalogue, target, video, preferences, configured=rooms.settings.configured)
-    decision = decide(
-        found,
-        rooms.health,
-        rooms.acceptance,
-        rooms.policy,
-        preferences,
-        now_us=now_us,
-        seed=seed,
-        left_seconds=asked.deadline_seconds,
-    )
-    return found, decision
-
-
-def _limited_by_key(asked: Asked, key: Key) -> bool:
-    """Whether the key's purse is what bounds the price: it does when the request names none."""
-    return asked.preferences.max_price_usd_micros is None and key.purse_usd_micros is not None
-
-
-def _best(rooms: Rooms, found: Match, decision: Decision, *, by_purse: bool) -> tuple[Ranked, Candidate]:
-    """The first of the decision. Raises Problem with everybody's reason when there is none."""
-    if decision.ranked:
-        best = decision.ranked[0]
-        candidate = found.candidate(best.backend)
-        if candidate is not None:
-            return best, candidate
-    said = explain(found, rooms.catalogue, refusals=decision.refusals)
-    status, headers = 422, []
-    if said.code is Code.UNAVAILABLE:
-        status, headers = 503, [(b"retry-after", b"5")]
-    elif said.code is Code.OVER_MAX_PRICE and by_purse:
-        status = 402
-    raise Problem(
-        status,
-        said.code.value,
-        said.message,
-        param=said.param,
-        nearest=said.nearest,
-        refusals=decision.refusals,
-        headers=headers,
-    )
-
-
-def _job(
-    rooms: Rooms,
-    key: Key,
-    asked: Asked,
-    video: VideoRequest,
-    best: Ranked,
-    candidate: Candidate,
-    *,
-    id: str,
-    now_us: int,
-) -> Job:
-    """The job as it is written down: its purse, its deadline, and the quote reserved."""
-    quote = candidate.quote
-    routing = rooms.settings.routing
-    return Job(
-        id=id,
-        caller=key.id,
-        spec=JobSpec(
-            model=asked.model,
-            video=video,
-            preferences=asked.preferences,
-            metadata=asked.metadata,
-            user=asked.user,
-            deadline_seconds=asked.deadline_seconds,
-        ),
-        routing=Routing(
-            backend=best.backend,
-            provider=best.provider,
-            reason=best.reason,
-            estimated_cost_usd_micros=quote.usd_micros,
-            pretend=quote.pretend,
-            eta_seconds=round(best.expected_finish_seconds, 1),
-        ),
-        seconds=best.seconds,
-        size=candidate.size,
-        purse_usd_micros=_purse(asked.preferences, key, candidate, factor=routing.purse_factor),
-        created_us=now_us,
-        deadline_us=now_us + int((asked.deadline_seconds or routing.deadline_seconds) * SECOND),
-        warnings=candidate.warnings,
-        reserved_usd_micros=quote.charge_usd_micros,
-    )
-
-
-def _purse(preferences: Preferences, key: Key, candidate: Candidate, *, factor: float) -> int:
-    """The most that the job may spend over all its attempts: what the caller says, else its key's, else two quotes.
-    A caller can ask for less than its key's purse, never for more."""
-    own, limit = preferences.max_price_usd_micros, key.purse_usd_micros
-    if own is not None and limit is not None and own > limit:
-        message = f"The API key's jobs may spend {dollars(limit)} each, and max_price asks for {dollars(own)}."
-        raise Problem(402, "purse_exceeded", message, param="provider.max_price.request", nearest=f"{limit / 1e6:g}")
-    if own is not None:
-        return own
-    return limit if limit is not None else int(candidate.quote.charge_usd_micros * factor)
