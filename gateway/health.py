@@ -3,7 +3,7 @@
 Law: pure: `now` and observations in, figures out; no I/O, no clock, no randomness; memory is bounded. Figures are a
 blend of the catalogue's prior and what was seen, and what was seen fades. The caller's own faults, a cancel and a 429
 say nothing about a backend's worth and never count against it; a submit that bought nothing counts for the circuit,
-never for the chance that a render ends well.
+never for the chance that a render ends well, and so does a provider that answers no poll.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from gateway.buckets import bucket
 from gateway.catalogue import Backend
-from gateway.circuits import ACCOUNT_REST_US, SECOND_US, AccountRest
+from gateway.circuits import SECOND_US, Rest, Silence
 from gateway.jobs import Attempt, AttemptState
 from gateway.paces import TRIAL_US, Z95, Known, times_of
 from gateway.renders import HALF_LIFE_US, fade
@@ -22,9 +22,10 @@ from providers.spec import Fault, Frozen, Kind
 PRIOR_SUCCESSES, PRIOR_FAILURES = 9.0, 1.0  # vendors' renders fail one time in eight to one in four in the field
 MAX_TRACKS = 4096  # backends; the one unseen for longest goes first
 
-__all__ = ["ACCOUNT_REST_US", "HALF_LIFE_US", "SECOND_US", "TRIAL_US", "Z95", "Figures", "Health", "bucket"]
+__all__ = ["HALF_LIFE_US", "SECOND_US", "TRIAL_US", "Z95", "Figures", "Health", "bucket"]
 
 _SAYS_NOTHING = frozenset({Kind.RATE_LIMITED, Kind.CANCELLED})
+_NO_ANSWER = frozenset({Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.UNKNOWN})  # the last: a page instead of a reply
 
 
 class Figures(Frozen, gc=False):
@@ -63,7 +64,8 @@ class Health:
         self._waiting: dict[str, int] = {}
         self._known: dict[str, Known] = {}  # in the order of their last news
         self._in_flight: dict[str, int] = {}  # by provider
-        self._rests: dict[tuple[str, str], AccountRest] = {}
+        self._rests: dict[tuple[str, str], Rest] = {}
+        self._silences: dict[str, Silence] = {}  # by provider
 
     # --- what is told ---
 
@@ -81,7 +83,7 @@ class Health:
         """One attempt came to an end: with its render time (submit → done), or with its fault.
 
         `bought` is False for a submit that was not taken. A fault of the operator's (a refused key, an empty balance)
-        takes the account out: for a minute at first, then one job tries it, and each vain try doubles the rest.
+        takes the account out: for a minute at first, then one job tries it, and each vain try makes the rest longer.
         """
         known = self._of(backend, at_us)
         if fault is None:
@@ -90,7 +92,7 @@ class Health:
             if render_seconds is not None:
                 known.rendered(bucket, math.log(max(render_seconds, 0.001)), at_us)
         elif fault.kind.is_operators:
-            self._rests.setdefault((_provider(backend), account), AccountRest()).refuse(at_us)
+            self._rests.setdefault((_provider(backend), account), Rest()).refuse(at_us)
         elif fault.kind.is_callers or fault.kind in _SAYS_NOTHING:
             return
         elif not bought:
@@ -117,7 +119,20 @@ class Health:
         self._rests.pop((_provider(backend), account), None)
         known = self._known.get(backend)
         if known is not None:
+            was_refused = known.circuit.is_refused
             known.circuit.take()
+            if was_refused:
+                self._is_back(_provider(backend))
+
+    def polled(self, backend: str, *, at_us: int, fault: Fault | None = None) -> None:
+        """A render was asked for: with an answer, or with this fault. Evidence that costs nothing of whether the
+        provider is there, whatever the answer says of the render."""
+        provider = _provider(backend)
+        silence = self._silences.pop(provider, None)
+        if fault is not None and fault.kind in _NO_ANSWER:
+            self._silences[provider] = Silence(at_us) if silence is None else silence.still(at_us)
+        elif silence is not None and silence.is_news(at_us):
+            self._is_back(provider)
 
     def ended(self, backend: str, *, bucket: str = "", account: str = "main", at_us: int = 0) -> None:
         """An attempt on this backend is over, however it ended. Bucket and start are those that `started` was told."""
@@ -139,7 +154,7 @@ class Health:
 
     def block(self, provider: str, account: str, until_us: int) -> None:
         """Take an account out until then."""
-        rest = self._rests.setdefault((provider, account), AccountRest())
+        rest = self._rests.setdefault((provider, account), Rest())
         rest.until_us = until_us
 
     def waits(self, provider: str, count: int) -> None:
@@ -184,7 +199,9 @@ class Health:
         if known is not None:
             kept = fade(now_us - known.at_us)
             good, bad = good + known.good * kept, bad + known.bad * kept
-            why = known.circuit.why_not(now_us)
+            if known.circuit.is_open:
+                silence = self._silences.get(provider)
+                why = known.circuit.why_not(now_us, silent=silence is not None and silence.lasts(now_us))
         if self._rests:
             why = self._why_no_account(provider, now_us) or why
         times = times_of(backend, bucket, known, now_us - now_us % SECOND_US)
@@ -239,6 +256,12 @@ class Health:
             return "one job is out to try its account again: the vendor had refused the credential or the balance"
         left = math.ceil((until - now_us) / SECOND_US)
         return f"{which} out for {left} s more: the vendor refused the credential or the balance"
+
+    def _is_back(self, provider: str) -> None:
+        """Submits are taken again, or polls answered: what refused submits had closed on it is tried at once."""
+        for backend, known in self._known.items():
+            if known.circuit.is_refused and _provider(backend) == provider:
+                known.circuit.cut_short()
 
     def _of(self, backend: str, at_us: int) -> Known:
         found = self._known.pop(backend, None) or Known(at_us)

@@ -25,7 +25,6 @@ from providers.spec import Kind
 PRIOR_RENDERS = 1.0  # the catalogue's typical_seconds weigh as much as this many renders
 OUTCOMES_WINDOW = 60.0  # good and bad ends that are remembered at most
 PACE_RENDERS = 4.0  # and a backend's pace over all clips as this many of one kind
-DRIFT_PER_HOUR = 0.3  # standard deviation of what an hour does to the logarithm of a pace that nobody looks at
 WIDEST = 0.8  # the most that is ever doubted
 OVERDUE, OVERDUE_SHARE = 2, 0.08  # so many open renders, and so many of all, must be late before it says something
 SETTLED_WINDOW, SETTLED_RENDERS = 100.0, 8.0
@@ -124,10 +123,9 @@ def _seen(typical_p50: float, typical_p95: float, bucket: str, known: Known, now
     is overdue: each weighs as many renders as it rests on."""
     prior, variance = _prior(typical_p50, typical_p95)
     pace, settled, scale = known.pace, known.settled, scale_of(bucket)
-    mean, squares, faded, age_us = prior, PRIOR_RENDERS * variance, 0.0, 0
+    mean, squares, faded = prior, PRIOR_RENDERS * variance, 0.0
     if pace is not None:
-        age_us = max(now_us - pace.at_us, 0)
-        kept = fade(age_us)
+        kept = fade(now_us - pace.at_us)
         faded = pace.weight * kept
         mean = (PRIOR_RENDERS * prior + faded * pace.mean) / (PRIOR_RENDERS + faded)
         squares += pace.spread * kept
@@ -136,14 +134,15 @@ def _seen(typical_p50: float, typical_p95: float, bucket: str, known: Known, now
     if pace is not None and settled is not None and settled.weight >= SETTLED_RENDERS:
         is_slower = pace.mean + excess - settled.mean > SLOWER
         if is_slower and now_us - known.sent_us >= TRIAL_US:
-            return _read(settled.mean + scale, sigma, samples=round(settled.weight), overdue=late, trial=True)
+            samples, error = round(settled.weight), sigma / math.sqrt(settled.weight)
+            return _read(settled.mean + scale, sigma, error=error, samples=samples, overdue=late, trial=True)
     own = known.cells.get(bucket)
     weight = 0.0 if own is None else own.weight * fade(now_us - own.at_us)
     like = PRIOR_RENDERS + min(faded, PACE_RENDERS)
     centre = mean + scale
     if own is not None:
         centre = (like * centre + weight * own.mean) / (like + weight)
-    error = math.sqrt(sigma * sigma / (like + weight) + DRIFT_PER_HOUR * DRIFT_PER_HOUR * age_us / 3.6e9)
+    error = sigma / math.sqrt(like + weight)
     return _read(centre + excess, sigma, error=min(error, WIDEST), samples=round(weight), overdue=late)
 
 

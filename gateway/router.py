@@ -9,7 +9,8 @@ for what the caller prefers or for its deadline, or would be a fallback that the
     expected finish  success × one try + failure × (the share of a try until it is known + one try of the best other)
     price            by expected spend; those within 1 % of each other by finish
     latency          by finish, then spend
-    balanced         by expected spend + minutes until the finish × what a minute of waiting is worth
+    balanced         by expected spend + minutes until the finish × what a minute of waiting is worth; of near-equals
+                     the emptier one, so that they fill evenly
 
 Nobody knows a backend's pace exactly, least of all one that was not asked of late. So with a seed each one's finish is
 drawn once from what is known of it: near-equals share the jobs, one that may have become the best gets one now and
@@ -33,6 +34,7 @@ from providers.spec import Frozen
 MICROS = 1_000_000
 UNTIL_KNOWN = 0.6  # share of a render's time after which a failure shows
 NEAR_PRICES = 1.01
+FULL = 0.1  # by so much of its render a backend without a free slot goes behind its equal with nothing in flight
 
 
 class Policy(Frozen):
@@ -215,7 +217,9 @@ def _score(placed: list[_Placed], sort: Sort, policy: Policy, tried: Collection[
             case "latency":
                 entry.score, entry.second = entry.drawn_finish, spend
             case "balanced":
-                entry.score = spend + entry.drawn_finish / 60 * policy.usd_per_minute_of_waiting
+                full = FULL * min(entry.figures.in_flight / entry.figures.slots, 1.0)
+                minutes = (entry.drawn_finish + full * entry.drawn) / 60
+                entry.score = spend + minutes * policy.usd_per_minute_of_waiting
                 entry.second = entry.drawn_finish
             case _:
                 entry.score, entry.second = spend, entry.drawn_finish

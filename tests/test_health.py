@@ -8,9 +8,7 @@ import random
 import pytest
 
 from gateway.catalogue import Backend
-from gateway.circuits import (
-    ACCOUNT_REST_US,
-)
+from gateway.circuits import REST_US
 from gateway.health import HALF_LIFE_US, MAX_TRACKS, SECOND_US, TRIAL_US, Figures, Health, bucket
 from gateway.jobs import Attempt, AttemptState
 from gateway.renders import WINDOW
@@ -222,6 +220,7 @@ def test_a_backend_that_grew_slow_is_tried_now_and_then_and_returns_when_it_has_
     assert (soon.trial, due.trial) == (False, True)
     assert soon.p50_seconds > 120
     assert due.p50_seconds == pytest.approx(30, rel=0.25)
+    assert 0 < due.error < soon.error  # it is drawn like any other
 
     health.started(ROW.id, bucket=SILENT, at_us=NOW_US + SECOND_US + TRIAL_US)
 
@@ -260,8 +259,8 @@ def test_what_is_not_the_vendors_failure_does_not(kind: Kind) -> None:
 
     failed(health, kind, times=20)
 
-    assert figures(health, now_us=NOW_US + ACCOUNT_REST_US).success == pytest.approx(0.9)
-    assert figures(health, now_us=NOW_US + ACCOUNT_REST_US).available
+    assert figures(health, now_us=NOW_US + REST_US).success == pytest.approx(0.9)
+    assert figures(health, now_us=NOW_US + REST_US).available
 
 
 # --- slots and memory -------------------------------------------------------------------------------------------------

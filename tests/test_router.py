@@ -180,6 +180,19 @@ def test_the_more_is_known_the_less_is_drawn() -> None:
     assert drawn(rows, 200, health=sure)["beta"] <= 2
 
 
+def test_of_balanced_near_equals_the_emptier_one_takes_more_jobs() -> None:
+    twins, health = Catalogue([backend("acme/one"), backend("beta/one")]), Health()
+    for name in ("acme/one", "beta/one"):
+        for seconds in (40.0, 60.0, 90.0) * 10:
+            health.observe(backend=name, bucket="≤5s/silent", at_us=NOW_US, render_seconds=seconds, fault=None)
+    health.started("acme/one")  # of two slots
+
+    busy = drawn(twins, 400, sort="balanced", health=health)["acme"]
+
+    assert 20 < busy < 160  # half of 400 but for chance: 160 to 240; and yet some
+    assert 160 < drawn(twins, 400, sort="latency", health=health)["acme"] < 240
+
+
 def test_a_price_is_never_drawn_away() -> None:
     assert drawn(THREE, 100, sort="price") == {"acme": 100}
 

@@ -88,6 +88,10 @@ class Known(msgspec.Struct, frozen=True):
         health = Health()
         for name, what, ago in self.news:
             at_us = NOW_US - int(ago * 1e6)
+            if what in ("silent", "heard"):
+                silent = Fault(kind=Kind.TIMEOUT, verdict=Verdict.SAME)
+                health.polled(name, at_us=at_us, fault=silent if what == "silent" else None)
+                continue
             fault = None if what == "done" else Fault(kind=_HAPPENED[what], verdict=Verdict.ELSEWHERE)
             health.started(name, bucket="≤5s/silent", at_us=at_us)
             if what == "out":
@@ -127,7 +131,7 @@ _HAPPENED = {
 
 def known() -> st.SearchStrategy[Known]:
     names = st.sampled_from(["p0/m0", "p1/m1", "p2/m2", "p0/m3", "p1/m4"])
-    happened = st.sampled_from(["done", "done", "broke", "refused", "no money", "out"])
+    happened = st.sampled_from(["done", "done", "broke", "refused", "refused", "no money", "out", "silent", "heard"])
     return st.builds(
         Known,
         seed=st.integers(0, 2**32),

@@ -3,7 +3,7 @@
     python -m tests.bench.routing [--quick] [--seed N] [--unseen] [--only NAME …] [--csv FILE] [--plot FILE]
 
 The scenarios and both kinds of seeds are committed in scenarios.toml: the ranking was tuned on one, and `--unseen`
-shows the others. Ends with 0 whatever the goals say: the tables are the answer.
+shows the others. `--help` says how to read the tables. Ends with 0 whatever the goals say: the tables are the answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.bench.routing import policies
-from tests.bench.routing.measures import CSV_HEAD, Measures, csv_line, goals, measure, table
+from tests.bench.routing.measures import CSV_HEAD, READING, Measures, csv_line, goals, measure, table
 from tests.bench.routing.plot import draw
 from tests.bench.routing.scenarios import read_ground
 from tests.bench.routing.simulation import Day, Simulation
@@ -43,7 +43,12 @@ def one(name: str, seed: int, jobs: int, names: Sequence[str]) -> tuple[list[Mea
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m tests.bench.routing", description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(
+        prog="python -m tests.bench.routing",
+        description=__doc__.partition("\n")[0],
+        epilog=READING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     options.add_argument("--quick", action="store_true", help=f"{QUICK} jobs a scenario, on as much fewer slots")
     options.add_argument("--seed", type=int, help="instead of the one that the ranking was tuned on")
     options.add_argument("--unseen", action="store_true", help="the seeds that were never used while tuning")

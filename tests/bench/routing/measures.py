@@ -122,6 +122,26 @@ def _quantile(ascending: Sequence[float], share: float) -> float:
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
+READING = """\
+How to read the tables. A row is one policy's whole day; every policy meets the same jobs, vendors and dice.
+
+success          jobs that ended with a clip
+spend/clip       dollars billed in all, over the clips in hand
+p50, p90, p99    seconds from a job's arrival to its clip: waiting, failures and failovers included
+submits/job      POSTs to vendors, over jobs; "beyond failures": without those that only make up for a failed render
+hurt share       of all submits, those to the vendor that is down, brown or refuses us, from its first minute on
+refused          submits that this vendor refused while its fault lasted (and in its first minute)
+back             seconds from its recovery until it takes a job again; only if it took 5 % of submits before the fault
+regret           dollars and minutes together (a minute at $0.05), against `oracle: balanced`
+swing            of a vendor's open renders, 5th to 95th percentile, over its slots; the worst vendor
+clump            variance ÷ mean of a vendor's open renders: 1 is what chance makes, more is herding
+
+Hurt share, refused and back are of the day's worst fault. `ours` is the gateway. `informed` knows every vendor's true
+figures at every moment, but neither the dice nor our own lines: what perfect measuring would reach. `oracle` knows the
+dice too, so it never fails and is out of reach. A quick day has a tenth of the slots: read nothing in its swing and
+back. Jobs that come by chance and all go to one vendor, n open on average, swing by 3.3 √n over its slots.
+"""
+
 _HEAD = (
     "policy | success | spend/clip | p50 | p90 | p99 | submits/job | beyond failures | hurt share | refused (1st min) "
     "| back | regret | swing | clump"

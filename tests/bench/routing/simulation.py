@@ -1,8 +1,9 @@
 """One day of one policy: jobs arrive, attempts are sent, rendered, failed and followed by others, on a virtual clock.
 
 Law: discrete events in order of time; no socket, no task, no real clock. Attempts move by the gateway's own lifecycle
-and are chosen, opened and closed by the gateway's own buyer, as the worker does it. What is left out: polls (a render's
-end is known when it happens, as by a callback), lost replies, cancels.
+and are chosen, opened and closed by the gateway's own buyer, as the worker does it. A render's end is known
+when it happens, as by a callback, but for one that is out when an outage begins: its next poll that is answered brings
+the news. What is left out: all other polls (they are answered), lost replies, cancels.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ class Simulation:
         self._left = len(world.jobs)
         self._runs: dict[str, _Run] = {}  # those under way
         self._sending: set[int] = set()
+        self._running: dict[str, Attempt] = {}  # taken on, by attempt
+        self._unheard: dict[str, Callable[[], None]] = {}  # in an outage: ended, and not known of
         limits = {row.provider: row.max_in_flight for row in first.backends}
         self.day = Day(policy, [], [], 0, [], limits)
         self._failed_renders = 0
@@ -101,6 +104,9 @@ class Simulation:
             self._at(job.at, lambda job=job: self._arrives(job))  # type: ignore[misc]
         for when in catalogue_changes(self._scenario):
             self._at(when, self._reprice)
+        for event in self._scenario.event:
+            if event.kind == "outage":
+                self._at(event.start, lambda vendor=event.vendor: self._poll_all(vendor))  # type: ignore[misc]
         self._at(0.0, self._sample)
         while self._agenda and self._left:
             self._now, _, happen = heapq.heappop(self._agenda)
@@ -182,6 +188,7 @@ class Simulation:
         operation = Operation(provider=attempt.provider, id=attempt.id)
         running = advance_attempt(attempt, AttemptEvent.ACCEPTED, operation=operation, accepted_us=self._us())
         run.attempts[-1] = running
+        self._running[running.id] = running
         self._buyer.taken(running)
         self._world.open[attempt.provider] += 1
         done, well = self._world.ends(run.job, attempt.provider, self._now)
@@ -189,6 +196,10 @@ class Simulation:
         self._at(done, lambda: self._rendered(run, running, round(price), well))
 
     def _rendered(self, run: _Run, attempt: Attempt, price: int, well: bool) -> None:
+        if attempt.id in self._unheard:  # the next poll brings the news
+            self._unheard[attempt.id] = lambda: self._rendered(run, attempt, price, well)
+            return
+        del self._running[attempt.id]
         self._world.open[attempt.provider] -= 1
         if well:
             ended = advance_attempt(attempt, AttemptEvent.SUCCEEDED, cost_usd_micros=price, ended_us=self._us())
@@ -199,6 +210,27 @@ class Simulation:
                 attempt, AttemptEvent.FAILED, fault=_BROKE, cost_usd_micros=cost, ended_us=self._us()
             )
         self._close(run, ended)
+
+    def _poll_all(self, vendor: str) -> None:
+        """An outage begins. Polls are followed until each render was heard of again: all others are answered."""
+        for attempt in list(self._running.values()):
+            if attempt.provider == vendor:
+                self._unheard[attempt.id] = lambda: None
+                self._look_later(attempt)
+
+    def _look_later(self, attempt: Attempt) -> None:
+        elapsed = self._now - (attempt.accepted_us or 0) / 1e6
+        _, seconds = self._buyer.outlook(attempt, elapsed, now_us=self._us())
+        self._at(self._now + seconds, lambda: self._look(attempt))
+
+    def _look(self, attempt: Attempt) -> None:
+        said = self._world.says(attempt.provider, self._now)
+        fault = _SAYS[said] if said == "outage" else None
+        self._buyer.health.polled(attempt.backend, at_us=self._us(), fault=fault)
+        if fault is None:
+            self._unheard.pop(attempt.id)()
+        else:
+            self._look_later(attempt)
 
     def _close(self, run: _Run, attempt: Attempt) -> None:
         run.attempts[-1] = attempt
