@@ -18,9 +18,11 @@ $(RUN): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(TEST): requirements-test.lock $(RUN)
+$(TEST): requirements-test.lock tests/sdk/openai-2.lock $(RUN)
 	@echo "Installing what the tests run on …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
+		--target $(VENV)/openai-2 -r tests/sdk/openai-2.lock
 	@touch $@
 
 demo: $(RUN)

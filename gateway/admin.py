@@ -9,22 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from gateway import keys
-from gateway.jobs import Attempt
+from gateway.admin_words import (
+    Attempted,
+    Changed,
+    Checked,
+    CheckTotals,
+    Command,
+    Created,
+    CreateKey,
+    LimitKey,
+    ListAttempts,
+    Listed,
+    ListKeys,
+    Ping,
+    Pong,
+    Refused,
+    Reply,
+    Reported,
+    ReportUsage,
+    Revoked,
+    RevokeKey,
+    RotateKey,
+    answer,
+    command_of,
+    encode,
+    reply_of,
+)
 from gateway.store import admin_socket, connect
-from gateway.store.spec import Key, NameTaken, Store, StoreError, StoreInUse
-from providers.spec import Frozen, Secret
+from gateway.store.spec import Store, StoreInUse
 
 R = TypeVar("R")
 
@@ -32,62 +53,35 @@ LONGEST_LINE = 64 << 10  # bytes of a request
 LONGEST_ADDRESS = 100  # bytes; a Unix socket's address holds 108 on Linux, 104 elsewhere
 SILENCE_SECONDS = 10.0
 
-# --- what can be asked, and what is answered --------------------------------------------------------------------------
-
-
-class Pong(Frozen, tag_field="reply", tag="pong"):
-    pid: int
-
-
-class Created(Frozen, tag_field="reply", tag="created"):
-    text: Secret  # the key itself, for the one time that it is shown
-    key: Key
-
-
-class Listed(Frozen, tag_field="reply", tag="listed"):
-    keys: tuple[Key, ...]
-
-
-class Revoked(Frozen, tag_field="reply", tag="revoked"):
-    found: bool  # False: no live key has this id or name
-
-
-class Attempted(Frozen, tag_field="reply", tag="attempted"):
-    attempts: tuple[Attempt, ...]
-
-
-class Refused(Frozen, tag_field="reply", tag="refused"):
-    code: str
-    message: str
-
-
-Reply = Pong | Created | Listed | Revoked | Attempted | Refused
-
-
-class Command(Frozen, Generic[R], tag_field="command"):
-    """Something to ask for; R is the reply to it."""
-
-
-class Ping(Command[Pong], tag="ping"):
-    pass
-
-
-class CreateKey(Command[Created], tag="keys.create"):
-    name: str
-    purse_usd_micros: int | None = None
-    scopes: tuple[str, ...] = ()
-
-
-class ListKeys(Command[Listed], tag="keys.list"):
-    pass
-
-
-class RevokeKey(Command[Revoked], tag="keys.revoke"):
-    key: str  # id or name
-
-
-class ListAttempts(Command[Attempted], tag="attempts.list"):
-    since_us: int
+__all__ = [
+    "AdminError",
+    "AdminServer",
+    "Attempted",
+    "Changed",
+    "CheckTotals",
+    "Checked",
+    "Command",
+    "CreateKey",
+    "Created",
+    "LimitKey",
+    "ListAttempts",
+    "ListKeys",
+    "Listed",
+    "NobodyListens",
+    "Ping",
+    "Pong",
+    "Refused",
+    "Reply",
+    "ReportUsage",
+    "Reported",
+    "RevokeKey",
+    "Revoked",
+    "RotateKey",
+    "answer",
+    "call",
+    "serve_admin",
+    "with_store",
+]
 
 
 class AdminError(Exception):
@@ -100,51 +94,6 @@ class AdminError(Exception):
 
 class NobodyListens(AdminError):
     """No process answers at this socket."""
-
-
-def _reveal(value: Any) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise NotImplementedError
-
-
-def _hide(type_: type, value: Any) -> Any:
-    if type_ is Secret:
-        return Secret(value)
-    raise NotImplementedError
-
-
-_encode = msgspec.json.Encoder(enc_hook=_reveal).encode
-_command = msgspec.json.Decoder(Ping | CreateKey | ListKeys | RevokeKey | ListAttempts)
-_reply = msgspec.json.Decoder(Reply, dec_hook=_hide)
-
-
-async def answer(store: Store, command: Command[Any]) -> Reply:
-    """Do what is asked on an open store. What the store refuses is a reply, too."""
-    now_us = time.time_ns() // 1000
-    try:
-        match command:
-            case Ping():
-                return Pong(pid=os.getpid())
-            case CreateKey(name=name, purse_usd_micros=purse, scopes=scopes):
-                random = secrets.token_bytes(keys.RANDOM_BYTES)
-                new = keys.make(name, now_us=now_us, random=random, purse_usd_micros=purse, scopes=scopes)
-                await store.create_key(new.key)
-                return Created(text=new.text, key=new.key)
-            case ListKeys():
-                return Listed(keys=await store.keys())
-            case RevokeKey(key=key):
-                return Revoked(found=await store.revoke_key(key, now_us))
-            case ListAttempts(since_us=since_us):
-                return Attempted(attempts=await store.attempts_since(since_us))
-            case _:
-                raise TypeError(f"not a command: {type(command).__name__}")
-    except ValueError as error:
-        return Refused(code="invalid_request", message=str(error))
-    except NameTaken as error:
-        return Refused(code="name_taken", message=str(error))
-    except StoreError as error:
-        return Refused(code="store_failed", message=str(error))
 
 
 # --- the server's end -------------------------------------------------------------------------------------------------
@@ -181,7 +130,7 @@ class AdminServer:
         self._talks.add(talk)
         try:
             while (line := await _next_line(reader)) is not None:
-                writer.write(_encode(await self._answer(line)) + b"\n")
+                writer.write(encode(await self._answer(line)) + b"\n")
                 await writer.drain()
         except ConnectionError:
             pass  # the other side has gone; nobody is left to tell
@@ -191,7 +140,7 @@ class AdminServer:
 
     async def _answer(self, line: bytes) -> Reply:
         try:
-            command = _command.decode(line)
+            command = command_of(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Refused(code="invalid_request", message=f"not a command: {error}")
         return await answer(self._store, command)
@@ -262,14 +211,14 @@ def call(path: Path, command: Command[R]) -> R:
         except OSError as error:
             raise AdminError("no_answer", f"the server at {path} could not be reached: {error}") from None
         try:
-            connection.sendall(_encode(command) + b"\n")
+            connection.sendall(encode(command) + b"\n")
             with connection.makefile("rb") as lines:
                 line = lines.readline()
         except OSError as error:
             raise AdminError("no_answer", f"the server at {path} did not answer: {error}") from None
     if not line.endswith(b"\n"):
         raise AdminError("no_answer", f"the server at {path} hung up before it answered")
-    return _result(command, _reply.decode(line))
+    return _result(command, reply_of(line))
 
 
 def _result(command: Command[R], reply: Reply) -> R:

@@ -20,24 +20,38 @@ from typing import Any
 
 import msgspec
 import structlog
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.server.embed import Server as Granian
-from litestar import Litestar
+from litestar.types import ASGIApp
 
-from gateway import failpoints, tokens
+from gateway import failpoints, tls, tokens
 from gateway.acceptance import Acceptance
 from gateway.admin import serve_admin
 from gateway.api import Rooms, application
+from gateway.api import styles as dialect_styles
+from gateway.api.cors import Cors
+from gateway.api.edge import Edge
+from gateway.api.files import forget_expired, hold_all
+from gateway.archive import Archive, BadArchive
+from gateway.archiving import Archiver
 from gateway.catalogue import load as load_catalogue
 from gateway.clips import Clips
+from gateway.delivery import Deliveries, Standard, Style
+from gateway.derive import Derived
 from gateway.health import Health
+from gateway.links import Links
 from gateway.media import Pictures
+from gateway.mirror import SANDBOX
+from gateway.retention import Retention
 from gateway.router import Policy
-from gateway.settings import Account, Settings, provider_modules
+from gateway.settings import Account, Settings, Webhooks, provider_modules
 from gateway.store import admin_socket, connect, files_folder
+from gateway.store.outbox import STANDARD
 from gateway.store.spec import Store, StoreUnavailable
 from gateway.worker import Worker
 from gateway.worker.buyer import Buyer, Line
+from gateway.worker.realms import Realms
 from providers.guard import Guard
 from providers.spec import Closes
 from providers.transport import Transport
@@ -45,6 +59,7 @@ from providers.transport import Transport
 log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
+HEAD = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=40 << 10)  # ms; bytes of a request's head
 CONNECTIONS = 8192  # granian's own limit lets its backlog of idle streams block the health route
 
 
@@ -61,9 +76,10 @@ class Gateway:
         self.store = store
         self.admin_socket = admin_socket
 
-    def asgi(self) -> Litestar:
+    def asgi(self) -> ASGIApp:
         """The HTTP application."""
-        return application(self.rooms)
+        app, origins = Edge(application(self.rooms)), self.settings.server.cors_origins
+        return Cors(app, origins) if origins else app
 
 
 @contextlib.asynccontextmanager
@@ -92,23 +108,12 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
         transport, speaking = await _speaking(stack, settings, folder)
         link = await _picture_link(settings, store)
         pictures = Pictures(folder / "pictures", transport.fetch, link=link)
-        buyer = Buyer(
-            catalogue=catalogue,
-            health=health,
-            acceptance=acceptance,
-            policy=policy,
-            routing=settings.routing,
-            lines=speaking,
-            configured=settings.configured,
-        )
-        worker = Worker(
-            store=store,
-            buyer=buyer,
-            pictures=pictures,
-            clips=Clips(transport.stream) if settings.routing.check_clips else None,
-            routing=settings.routing,
-            public_url=settings.server.public_url,
-        )
+        archive, derived = _archive(settings), Derived(folder / "derived")
+        archiver = None
+        if archive is not None:
+            archiver = Archiver(
+                store=store, archive=archive, stream=transport.stream, now_us=_now_us, joined=derived.joined_pieces
+            )
         rooms = Rooms(
             settings=settings,
             catalogue=catalogue,
@@ -117,14 +122,52 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             policy=policy,
             store=store,
             pictures=pictures,
+            retention=Retention(
+                store=store, rules=settings.retention, archive=archive, archiver=archiver, discard=derived.discard
+            ),
+            derived=derived,
+            archive=archive,
+            links=Links(await store.secret("links"), life_seconds=settings.server.link_seconds),
             transport=transport,
-            now_us=lambda: time.time_ns() // 1000,
+            now_us=_now_us,
         )
+        mirrored = rooms.mirrored()
+        rooms = msgspec.structs.replace(rooms, test=mirrored)
+        doubles = _doubles(stack, mirrored.settings, folder)
+        worker = Worker(
+            store=store,
+            realms=Realms(_buyer(rooms, speaking), _buyer(mirrored, doubles, test=True)),
+            pictures=pictures,
+            clips=Clips(transport.stream) if settings.routing.check_clips else None,
+            routing=settings.routing,
+            public_url=settings.server.public_url,
+        )
+        styles: dict[str, Style] = {STANDARD: Standard(store.live), **await dialect_styles(rooms)}
+        deliveries = Deliveries(store=store, guard=transport.guard, settings=settings.webhooks, styles=styles)
+        await hold_all(rooms)
         if work:
+            await deliveries.start()
+            stack.push_async_callback(deliveries.stop)
             await worker.start()
             pictures.sweep()
+            await derived.sweep(store.job)
             stack.push_async_callback(worker.stop)
+            rooms.retention.on_forget(worker.forget)
+            if archiver is not None:
+                await stack.enter_async_context(archiver.running())
         yield Gateway(rooms=rooms, settings=settings, store=store, admin_socket=admin_socket(url))
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _archive(settings: Settings) -> Archive | None:
+    """Where clips are kept; None where they stay with their vendors. Raises CannotServe."""
+    try:
+        return Archive(settings.archive.url) if settings.archive.url else None
+    except BadArchive as error:
+        raise CannotServe(str(error)) from error
 
 
 async def _picture_link(settings: Settings, store: Store) -> Callable[[str], str] | None:
@@ -153,6 +196,38 @@ async def _speaking(stack: contextlib.AsyncExitStack, settings: Settings, folder
     return transport, found
 
 
+def _buyer(rooms: Rooms, lines: list[Line], *, test: bool = False) -> Buyer:
+    return Buyer(
+        catalogue=rooms.catalogue,
+        health=rooms.health,
+        acceptance=rooms.acceptance,
+        policy=rooms.policy,
+        routing=rooms.settings.routing,
+        lines=lines,
+        configured=rooms.settings.configured,
+        test=test,
+    )
+
+
+def _doubles(stack: contextlib.AsyncExitStack, settings: Settings, folder: Path) -> list[Line]:
+    """A line for every provider that a test key sees; all of them lead to one sandbox, whatever is configured."""
+    module = provider_modules()[SANDBOX]
+    double = module.make(module.Settings(folder=str(folder / "tests"), pace=0, failures=False))
+    if isinstance(double, Closes):
+        stack.push_async_callback(double.close)
+    return [
+        Line(
+            provider=account.provider,
+            account=account.name,
+            adapter=double,
+            max_in_flight=account.max_in_flight,
+            callbacks=account.callbacks,
+            test=True,
+        )
+        for account in settings.accounts
+    ]
+
+
 async def serve(
     settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event, work: bool = True
 ) -> None:
@@ -160,6 +235,10 @@ async def serve(
 
     Raises CannotServe, and what the store raises.
     """
+    try:
+        certificate = tls.files(settings.server)
+    except tls.BadCertificate as error:
+        raise CannotServe(str(error)) from error
     async with opened(settings, work=work) as gateway:
         if not settings.dev and settings.local_key is None and not await gateway.store.keys():
             raise CannotServe(
@@ -174,20 +253,25 @@ async def serve(
             port=port,
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
+            http1_settings=HEAD,
             websockets=False,
             backlog=BACKLOG,
             backpressure=CONNECTIONS,
             log_enabled=False,
+            ssl_cert=certificate[0] if certificate else None,
+            ssl_key=certificate[1] if certificate else None,
+            ssl_protocol_min=SSLProtocols.tls12,  # some Pythons in use are built without 1.3
         )
         admin = await serve_admin(gateway.admin_socket, gateway.store)
         try:
             serving = asyncio.create_task(server.serve())
             await _answering(host, port, serving)
             if ready is not None:
-                ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                ready(f"http{'s' if certificate else ''}://{f'[{host}]' if ':' in host else host}:{port}")
             stopping = asyncio.create_task(stop.wait())
-            keeping = asyncio.create_task(_keep_house(gateway.store))
+            keeping = asyncio.create_task(_keep_house(gateway.rooms, settings.webhooks))
             await asyncio.wait({serving, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            gateway.store.live.feed.end()  # the server waits for open streams
             server.stop()  # type: ignore[no-untyped-call]
             await serving
             stopping.cancel()
@@ -280,15 +364,19 @@ def _must_be_free(host: str, port: int) -> None:
             ) from error
 
 
-async def _keep_house(store: Store) -> None:
+async def _keep_house(rooms: Rooms, webhooks: Webhooks) -> None:
     """Forgets what has expired, hour by hour; raises CannotServe once only a new process could write again."""
+    store = rooms.store
     for second in itertools.count():
         trouble = store.trouble()
         if trouble is not None and trouble.lasting:
             raise CannotServe(f"the store can no longer be written: {trouble.message}")
         if second % 3600 == 0:
             with contextlib.suppress(StoreUnavailable):
-                await store.forget_expired(time.time_ns() // 1000)
+                await store.forget_expired(_now_us())
+                await store.post.forget(_now_us() - int(webhooks.keep_days * 86_400 * 1_000_000))
+                await rooms.retention.keep_house(_now_us())
+                await forget_expired(rooms)
         await asyncio.sleep(1)
 
 

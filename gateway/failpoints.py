@@ -8,7 +8,16 @@ from __future__ import annotations
 import os
 import signal
 
-PLACES = ("before_accept", "after_accept", "after_intent", "after_reply", "while_running", "before_end", "after_end")
+PLACES = (
+    "before_accept",
+    "after_accept",
+    "after_intent",
+    "after_reply",
+    "while_running",
+    "before_end",
+    "after_end",
+    "after_webhook",
+)
 
 _armed = ""
 

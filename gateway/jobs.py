@@ -38,6 +38,9 @@ class Preferences(Frozen):
     sort: Sort | None = None
     max_price_usd_micros: int | None = None  # max_price.request: the job's purse over all attempts
     max_latency_seconds: dict[str, float] = {}  # preferred_max_latency: p50 | p90 | p99 → seconds
+    # what the caller's key may use, at the moment of asking: names or patterns; empty: everything
+    allowed_models: tuple[str, ...] = ()
+    allowed_providers: tuple[str, ...] = ()
 
 
 class JobSpec(Frozen):
@@ -50,6 +53,12 @@ class JobSpec(Frozen):
     user: str | None = None
     deadline_seconds: float | None = None
     remixed_from: str | None = None
+    extends: str | None = None  # the job whose clip this one continues; "" for a clip that the caller sent
+    extends_seconds: int = 0  # how long that clip is: what is delivered is both, joined
+    dialect: str = ""  # whose client asked, where that is not our own API
+    endpoint: str = ""  # the model as that client named it
+    ignored: tuple[str, ...] = ()  # sentences on what it sent that nothing here has a use for
+    callback_url: str | None = None  # is told how the job ended
 
 
 class Routing(Frozen):
@@ -120,6 +129,7 @@ class JobEvent(enum.StrEnum):
     CANCELLED = "job.cancelled"
     EXPIRED = "job.expired"
     SETTLED = "job.settled"  # money that became true after the end
+    REFRESHED = "job.refreshed"  # the vendor gave a new address for a clip whose old one had expired
 
 
 class AttemptEvent(enum.StrEnum):
@@ -151,7 +161,9 @@ JOB_TABLE: dict[tuple[JobState, JobEvent], JobState] = {
     (_J.ACTIVE, _JE.FAILED): _J.FAILED,
     (_J.ACTIVE, _JE.CANCELLED): _J.CANCELLED,
     (_J.ACTIVE, _JE.EXPIRED): _J.EXPIRED,
-    # after the end only the money may still become true (an expired job's attempt is followed to its end)
+    # after the end the money may still become true (an expired job's attempt is followed to its end), and a clip may
+    # move; nothing else changes
+    (_J.COMPLETED, _JE.REFRESHED): _J.COMPLETED,
     (_J.COMPLETED, _JE.SETTLED): _J.COMPLETED,
     (_J.FAILED, _JE.SETTLED): _J.FAILED,
     (_J.CANCELLED, _JE.SETTLED): _J.CANCELLED,
@@ -192,6 +204,7 @@ class Attempt(Frozen):
     model_id: str
     price_usd_micros: int  # reserved for it: its quote; 0 where the price is pretend
     started_us: int  # the intent, before the POST
+    test: bool = False  # as its job: made by the sandbox, whatever its provider is called
     handed: dict[str, str] = {}  # pictures by SHA-256 → the addresses under which the vendor was given them
     bucket: str = ""  # under which its render time counts: see health
     bills: tuple[Kind, ...] = ()  # endings that cost its price all the same
@@ -221,6 +234,7 @@ class Job(Frozen):
     purse_usd_micros: int
     created_us: int
     deadline_us: int
+    test: bool = False  # of a test key: it can reach the sandbox only, and costs nothing
     state: JobState = JobState.QUEUED
     version: int = 0
     warnings: tuple[str, ...] = ()
@@ -233,6 +247,8 @@ class Job(Frozen):
     error_code: str | None = None  # the public code of a job that did not complete
     ended_us: int | None = None
     deleted_us: int | None = None
+    words_erased_us: int | None = None  # since then its prompts, pictures, metadata and vendors' messages are gone
+    clip_erased_us: int | None = None
 
 
 def advance(job: Job, event: JobEvent, **changes: Any) -> Job:

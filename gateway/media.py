@@ -118,6 +118,21 @@ class Pictures:
         media = await self.take_bytes(fetched.body)
         return msgspec.structs.replace(media, source_url=url)
 
+    async def take_again(self, media: Media) -> Media:
+        """Likewise for a picture that was taken before: the kept one, else the same one from its public address. Raises
+        PictureRefused `input_lost` where neither is there."""
+        self._holders[media.sha256] += 1
+        if await asyncio.to_thread(self._path(media.sha256).is_file):
+            return media
+        self._let_go(media)
+        if media.source_url is not None:
+            with contextlib.suppress(PictureRefused):
+                again = await self.take_url(media.source_url)
+                if again.sha256 == media.sha256:
+                    return again
+                self._let_go(again)
+        raise PictureRefused("input_lost", "The picture is no longer kept here; send it again.", status=409)
+
     def _keep(self, sha256: str, data: bytes) -> None:
         """Write whole or not at all, readable by us alone, and on disk on return."""
         path = self._path(sha256)

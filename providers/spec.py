@@ -323,6 +323,13 @@ class Disproves(Finds, Protocol):
 
 
 @runtime_checkable
+class BuysNothing(Protocol):
+    """One that makes its clips on this machine: no network, no account, no cent. Test keys are served by no other."""
+
+    buys_nothing: Literal[True]
+
+
+@runtime_checkable
 class BuysByFinding(Finds, Protocol):
     """A `Finds` that replays the submit under the vendor's own idempotency key: it finds the job, or makes the one that
     was meant. So it is asked only while the clip is still wanted."""
@@ -360,6 +367,14 @@ class ChecksCallback(Protocol):
 class RefreshesResult(Protocol):
     async def refresh(self, operation: Operation) -> tuple[Video, ...]:
         """A fresh link to an expired file."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    async def forget(self, operation: Operation, *, words: bool, clip: bool) -> None:
+        """Let go of what is kept on this machine of an ended operation: what was asked (`words`: prompts, pictures)
+        and what was made. Also when it is not there. Raises ProviderError when it could not."""
         ...
 
 

@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
+MORE_HEADERS = "filmgate.headers"  # in a request's scope: what its answer says besides
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -45,7 +46,8 @@ class Answer:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        headers = [*self.headers, *scope[MORE_HEADERS]] if MORE_HEADERS in scope else self.headers  # type: ignore[literal-required]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         body = self.body if scope["method"] != "HEAD" else b""  # type: ignore[typeddict-item]
         await send({"type": "http.response.body", "body": body, "more_body": False})
 

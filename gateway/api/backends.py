@@ -19,6 +19,7 @@ from gateway.api import Rooms
 from gateway.api.answers import Answer, encode
 from gateway.api.auth import KeyRing
 from gateway.api.buying import resolved
+from gateway.api.openapi import Operation, Query
 from gateway.api.problems import Problem
 from gateway.catalogue import AudioGrant, Backend
 from gateway.health import Figures, bucket
@@ -96,23 +97,38 @@ class BackendsView(msgspec.Struct, kw_only=True):
     data: list[BackendView]
 
 
+OPERATIONS = (
+    Operation(
+        "get",
+        "/v1/backends",
+        "listBackends",
+        "Every backend with the figures that it is ranked by.",
+        BackendsView,
+        query=(
+            Query("model", {"type": "string"}, "A model or alias: only those that sell it."),
+            Query("provider", {"type": "string"}, "Only those of one provider."),
+        ),
+    ),
+)
+
+
 def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     ring = KeyRing(rooms.store.live, rooms.settings)
-    backends = {row.id: row for row in rooms.catalogue.backends}
-    buckets = {row.id: _buckets(row) for row in backends.values()}
+    buckets = {row.id: _buckets(row) for row in rooms.catalogue.backends}  # a test key's rows make the same clips
 
     @get("/v1/backends")
     async def list_backends(request: Request[Any, Any, Any]) -> Answer:
-        ring.caller(request.scope)
+        seen = rooms.of(ring.caller(request.scope, needs=""))
+        backends = {row.id: row for row in seen.catalogue.backends}
         wanted = list(backends.values())
         model, provider = request.query_params.get("model"), request.query_params.get("provider")
         if model is not None:
-            wanted = [backends[id] for id in resolved(rooms, model).backends if id in backends]
+            wanted = [backends[id] for id in resolved(seen, model).backends if id in backends]
         if provider is not None:
             _must_be_known(provider, {row.provider for row in backends.values()})
             wanted = [row for row in wanted if row.provider == provider]
         now_us = rooms.now_us()
-        return Answer(encode(BackendsView(data=[_shown(rooms, row, buckets[row.id], now_us=now_us) for row in wanted])))
+        return Answer(encode(BackendsView(data=[_shown(seen, row, buckets[row.id], now_us=now_us) for row in wanted])))
 
     return [list_backends]
 

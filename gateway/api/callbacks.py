@@ -14,10 +14,24 @@ from litestar.handlers import HTTPRouteHandler
 from gateway import ids, tokens
 from gateway.api import Rooms, wire
 from gateway.api.answers import Answer
+from gateway.api.openapi import Operation
 from gateway.api.problems import not_found
 
 MAX_TOKEN_CHARS = 200
 _HEARD = b'{"received":true}'
+
+
+OPERATIONS = (
+    Operation(
+        "post",
+        "/callbacks/{token}",
+        "ringForAttempt",
+        "For vendors: a render has changed.",
+        dict[str, bool],
+        fails=(408, 413, 415),
+        key=False,
+    ),
+)
 
 
 def routes(rooms: Rooms) -> list[HTTPRouteHandler]:

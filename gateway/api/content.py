@@ -1,15 +1,16 @@
 """`GET /v1/videos/{id}/content`: the clip itself, streamed in constant memory, whole or one range of it.
 
-Law: a vendor's address is a stranger's: it is opened through the guard, by us, and never shown. The type that is
-answered is ours, whatever the vendor's server calls it; a browser is told to save the file and to guess nothing.
+Laws. A vendor's address is a stranger's: it is opened through the guard, by us, and never shown. The type that is
+answered is ours, whatever the vendor's server calls it; a browser is told to save the file and to guess nothing. What
+the archive has is read from there; a vendor is asked for a new address only once its old one has expired.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,86 +18,49 @@ import httpx
 import structlog
 from litestar import Request, route
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Receive, Scope, Send
 
-from gateway.api import Rooms
-from gateway.api.answers import Answer, Header, header
+from gateway.api import Rooms, variants
+from gateway.api.answers import Answer, Header
 from gateway.api.auth import KeyRing
+from gateway.api.openapi import Operation, Query
 from gateway.api.problems import Problem
+from gateway.api.streaming import BrokeOff, Span, Stream, asked_range, is_known
 from gateway.api.videos import own_job
+from gateway.archive import Archive, ArchiveError, NotThere
+from gateway.derive import VARIANTS, Clip, Variant
 from gateway.jobs import Job, JobState
+from gateway.store.kept import Archived
 from providers.guard import UrlRefused
 from providers.spec import Video
 
 log = structlog.get_logger(__name__)
 
 PIECE_BYTES = 256 << 10
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _SUFFIXES = {"video/mp4": "mp4", "video/webm": "webm", "video/quicktime": "mov"}
 _GONE = frozenset({401, 403, 404, 410})  # what vendors' file hosts answer once a link has expired
 
 
-class Span(tuple[int | None, int | None]):
-    """One range as it was asked: (first, last), (first, None) or (None, count from the end)."""
-
-    __slots__ = ()
-
-    def within(self, size: int) -> tuple[int, int] | None:
-        """First byte and the one after the last, in a file of `size`; None when nothing of it is there."""
-        first, last = self
-        if first is None:
-            first, last = max(size - (last or 0), 0), None
-        end = size if last is None else min(last + 1, size)
-        return (first, end) if first < end else None
-
-    def __str__(self) -> str:
-        first, last = ("" if bound is None else str(bound) for bound in self)
-        return f"bytes={first}-{last}"
-
-
-class Stream(Answer):
-    """An answer whose body is sent as it comes. `close` gives back what it is read from, in every case."""
-
-    __slots__ = ("_close", "_pieces")
-
-    def __init__(
-        self,
-        pieces: AsyncIterator[bytes],
-        *,
-        status: int,
-        headers: list[Header],
-        length: int | None,
-        close: Callable[[], Awaitable[None]],
-    ) -> None:
-        super().__init__(b"", status=status, headers=headers)
-        self.headers = [pair for pair in self.headers if pair[0] != b"content-length"]
-        if length is not None:
-            self.headers.append((b"content-length", b"%d" % length))
-        self._pieces = pieces
-        self._close = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hung_up = asyncio.ensure_future(_hung_up(receive))
-        try:
-            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-            if scope["method"] != "HEAD":  # type: ignore[typeddict-item]
-                async for piece in self._pieces:
-                    if hung_up.done():
-                        return
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (httpx.HTTPError, OSError) as error:
-            # the status has left already: all that is left to tell the truth is a body that ends short
-            log.warning("content.broke_off", path=scope["path"][:200], error=type(error).__name__)
-            raise
-        finally:
-            hung_up.cancel()
-            await self._close()
+QUERY = (
+    Query("Range", {"type": "string"}, "One range of bytes; several are answered with the whole.", place="header"),
+    Query("If-None-Match", {"type": "string"}, "An ETag told before: 304 while it is the same.", place="header"),
+)
+OPERATIONS = tuple(
+    Operation(
+        method,
+        "/v1/videos/{video_id}/content",
+        f"{method}VideoContent",
+        "The clip itself, whole or one range of it. 410 once nobody has it any more.",
+        "video/mp4",
+        query=QUERY,
+        fails=(404, 409, 410, 416, 502),
+        also=(206, 304),
+    )
+    for method in ("get", "head")
+)
 
 
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Expired(Exception):
+    """The vendor's address leads nowhere any more."""
 
 
 def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
@@ -106,57 +70,156 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     async def content(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
         job = await own_job(rooms.store, key, request.path_params["video_id"])
-        variant = request.query_params.get("variant", "video")
-        if variant != "video":
-            message = f"There is no variant {str(variant)[:40]!r} of a clip yet; leave it out, or ask for 'video'."
-            raise Problem(400, "unsupported_variant", message, param="variant")
-        video = _finished(job)
-        etag = f'"{job.id}"'
-        span = asked_range(request.scope, etag=etag)
-        headers = _headers(job, video, etag=etag)
-        if video.path is not None:
-            return await _from_file(Path(video.path), span, headers)
-        return await _from_address(rooms, video.url or "", span, headers, reads=request.scope["method"] != "HEAD")
+        return await deliver(rooms, job, request)
 
     return [content]
 
 
-def _finished(job: Job) -> Video:
+async def deliver(rooms: Rooms, job: Job, request: Request[Any, Any, Any]) -> Answer:
+    """The clip of `job` as this request asks for it, whoever may see it. Raises Problem."""
+    variant = _variant(request)
+    video = finished(job)
+    etag = f'"{job.id}"' if variant is None else f'"{job.id}-{variant.word}"'
+    headers = _headers(job, video, variant, etag=etag)
+    if is_known(request.scope, etag=etag):
+        return Answer(b"", status=304, headers=[pair for pair in headers if pair[0] in (b"etag", b"cache-control")])
+    span = asked_range(request.scope, etag=etag)
+    reads = request.scope["method"] != "HEAD"
+    if variant is not None:
+        return await _from_file(await variants.picture(rooms, job, variant, clip_of(rooms, job)), span, headers)
+    return await _whole(rooms, job, video, span, headers, reads=reads)
+
+
+def clip_of(rooms: Rooms, job: Job) -> Clip:
+    """What a reader of the job's content gets, as a file of this machine. Raises Problem, when it is opened."""
+    video = finished(job)
+
+    def read() -> Awaitable[Answer]:
+        return _whole(rooms, job, video, None, [], reads=True)
+
+    return variants.as_file(rooms, read, path=video.path if job.spec.extends is None else None)
+
+
+def _variant(request: Request[Any, Any, Any]) -> Variant | None:
+    """None for the clip itself. Raises Problem 400."""
+    word = request.query_params.get("variant", "video")
+    if word == "video":
+        return None
+    if word not in VARIANTS:
+        message = f"There is no variant {str(word)[:40]!r} of a clip; there are video, {', '.join(VARIANTS)}."
+        raise Problem(400, "unsupported_variant", message, param="variant")
+    return VARIANTS[word]
+
+
+async def _whole(
+    rooms: Rooms, job: Job, video: Video, span: Span | None, headers: list[Header], *, reads: bool
+) -> Answer:
+    """What the job made, joined to what it continues. Raises Problem."""
+    if rooms.archive is not None:
+        kept = await rooms.store.files.of(job.id)
+        if kept is not None and kept.archived is not None:
+            with contextlib.suppress(ArchiveError):
+                return await _from_archive(rooms.archive, kept.archived, span, headers, reads=reads)
+    if job.spec.extends is None:
+        return await _part(rooms, job, video, span, headers, reads=reads)
+
+    def read() -> Awaitable[Answer]:
+        return _part(rooms, job, video, None, [], reads=True)
+
+    part = variants.as_file(rooms, read, path=video.path)
+    return await _from_file(await variants.joined(rooms, job, part), span, headers)
+
+
+async def _part(
+    rooms: Rooms, job: Job, video: Video, span: Span | None, headers: list[Header], *, reads: bool
+) -> Answer:
+    """What the job itself made, from this machine or from its vendor. Raises Problem."""
+    if video.path is not None:
+        return await _from_file(Path(video.path), span, headers)
+    try:
+        return await _from_address(rooms, video.url or "", span, headers, reads=reads)
+    except _Expired:
+        log.info("content.expired", job=job.id)
+    if await rooms.store.live.refresh(job.id):
+        fresh = finished(await rooms.store.job(job.id) or job)
+        with contextlib.suppress(_Expired):
+            return await _from_address(rooms, fresh.url or "", span, headers, reads=reads)
+    raise _gone()
+
+
+def finished(job: Job) -> Video:
     """The clip of a completed job. Raises Problem 409 or 410."""
     if not job.state.is_terminal:
         message = f"The video is not ready: it is {'queued' if job.state is JobState.QUEUED else 'being made'}."
         raise Problem(409, "not_ready", message)
     if job.state is not JobState.COMPLETED:
         raise Problem(409, "video_failed", "The video was not made, so it has no content; its error says why.")
+    if job.clip_erased_us is not None:
+        raise Problem(410, "gone", "The clip is no longer there: it was erased when its time was over.")
     if not job.videos:
         raise _gone()
     return job.videos[0]
 
 
-def _headers(job: Job, video: Video, *, etag: str) -> list[Header]:
-    kind = video.content_type if video.content_type in _SUFFIXES else "video/mp4"
+def _headers(job: Job, video: Video, variant: Variant | None, *, etag: str) -> list[Header]:
+    kind = video.content_type if video.content_type in _SUFFIXES and job.spec.extends is None else "video/mp4"
+    suffix = _SUFFIXES[kind]
+    if variant is not None:
+        kind, suffix = variant.content_type, variant.suffix
     return [
         (b"content-type", kind.encode()),
-        (b"content-disposition", f'attachment; filename="{job.id}.{_SUFFIXES[kind]}"'.encode()),
-        (b"cache-control", b"private, max-age=3600"),
+        (b"content-disposition", f'attachment; filename="{job.id}.{suffix}"'.encode()),
+        # kept by the reader alone, and asked about each time: an erased clip is not to be seen from a cache
+        (b"cache-control", b"private, no-cache"),
         (b"etag", etag.encode()),
         (b"x-content-type-options", b"nosniff"),
     ]
 
 
-def asked_range(scope: Scope, *, etag: str) -> Span | None:
-    """The one range that is asked for. Several, or a word that is none, is answered with the whole, as RFC 9110 has
-    it; so is a range of another file than ours (If-Range)."""
-    text = header(scope, b"range")
-    if text is None or header(scope, b"if-range") not in (None, etag):
-        return None
-    found = _RANGE.fullmatch(text.strip().lower())
-    if found is None or not (found[1] or found[2]):
-        return None
-    first, last = (int(bound) if bound else None for bound in found.groups())
-    if first is not None and last is not None and last < first:
-        return None
-    return Span((first, last))
+def _bounds(span: Span | None, size: int, headers: list[Header]) -> tuple[int, int]:
+    """What is sent of a file of `size` bytes, and its headers. Raises Problem 416."""
+    bounds = (0, size) if span is None else span.within(size)
+    if bounds is None:
+        raise _unsatisfiable(f"bytes */{size}")
+    headers.append((b"accept-ranges", b"bytes"))
+    if span is not None:
+        headers.append((b"content-range", f"bytes {bounds[0]}-{bounds[1] - 1}/{size}".encode()))
+    return bounds
+
+
+# --- from the archive -------------------------------------------------------------------------------------------------
+
+
+async def _from_archive(
+    archive: Archive, archived: Archived, span: Span | None, headers: list[Header], *, reads: bool
+) -> Answer:
+    """Raises ArchiveError while another source can still be tried."""
+    told: list[Header] = [*headers]
+    first, end = _bounds(span, archived.size_bytes, told)
+    digest = base64.b64encode(bytes.fromhex(archived.sha256)).decode()
+    told.append((b"repr-digest", f"sha-256=:{digest}:".encode()))  # RFC 9530: of the whole clip
+    pieces = archive.read(archived.object, first, end)
+    try:
+        begun = await anext(pieces, b"") if reads else b""
+    except ArchiveError as error:
+        missing = isinstance(error, NotThere)
+        log.warning("archive.unread", object=archived.object, missing=missing, said=str(error))
+        raise
+
+    async def rest() -> AsyncIterator[bytes]:
+        try:
+            async for piece in pieces:
+                yield piece
+        except ArchiveError as error:
+            raise BrokeOff(str(error)) from error
+
+    return Stream(
+        _with(begun, rest()),
+        status=200 if span is None else 206,
+        headers=told,
+        length=end - first,
+        close=contextlib.AsyncExitStack().aclose,
+    )
 
 
 # --- from this machine ------------------------------------------------------------------------------------------------
@@ -169,22 +232,19 @@ async def _from_file(path: Path, span: Span | None, headers: list[Header]) -> An
         raise _gone() from error
     with contextlib.ExitStack() as undo:
         undo.callback(file.close)
-        size = await asyncio.to_thread(file.seek, 0, 2)
-        bounds = (0, size) if span is None else span.within(size)
-        if bounds is None:
-            raise _unsatisfiable(f"bytes */{size}")
-        await asyncio.to_thread(file.seek, bounds[0])
+        first, end = _bounds(span, await asyncio.to_thread(file.seek, 0, 2), headers)
+        await asyncio.to_thread(file.seek, first)
         undo.pop_all()
-    headers.append((b"accept-ranges", b"bytes"))
-    if span is not None:
-        headers.append((b"content-range", f"bytes {bounds[0]}-{bounds[1] - 1}/{size}".encode()))
 
     async def close() -> None:
         file.close()
 
-    length = bounds[1] - bounds[0]
     return Stream(
-        _pieces(file, length), status=200 if span is None else 206, headers=headers, length=length, close=close
+        _pieces(file, end - first),
+        status=200 if span is None else 206,
+        headers=headers,
+        length=end - first,
+        close=close,
     )
 
 
@@ -201,6 +261,8 @@ async def _pieces(file: BinaryIO, left: int) -> AsyncIterator[bytes]:
 
 
 async def _from_address(rooms: Rooms, url: str, span: Span | None, headers: list[Header], *, reads: bool) -> Answer:
+    """Raises _Expired, Problem."""
+    told: list[Header] = [*headers]
     async with contextlib.AsyncExitStack() as stack:
         asked = {"range": str(span)} if span is not None else {}
         try:
@@ -210,33 +272,40 @@ async def _from_address(rooms: Rooms, url: str, span: Span | None, headers: list
             raise _unreachable() from error
         status = response.status_code
         if status in _GONE:
-            raise _gone()
+            raise _Expired
         if status == 416:
             raise _unsatisfiable(response.headers.get("content-range", "bytes */*"))
         if status not in (200, 206):
             log.warning("content.unreachable", status=status)
             raise _unreachable()
-        told = response.headers.get("content-range", "")
         if status == 206:
-            headers.append((b"content-range", told.encode("latin-1")))
+            told.append((b"content-range", response.headers.get("content-range", "").encode("latin-1")))
         if status == 206 or "bytes" in response.headers.get("accept-ranges", ""):
-            headers.append((b"accept-ranges", b"bytes"))
+            told.append((b"accept-ranges", b"bytes"))
         length = response.headers.get("content-length", "")
-        pieces = response.aiter_raw(PIECE_BYTES)
+        pieces = _of_vendor(response)
         try:  # a vendor that breaks off at once can still be answered with a status that says so
-            first = await anext(pieces, b"") if reads else b""
-        except httpx.HTTPError as error:
-            log.warning("content.unreachable", error=type(error).__name__)
+            begun = await anext(pieces, b"") if reads else b""
+        except BrokeOff as error:
+            log.warning("content.unreachable", error=str(error))
             raise _unreachable() from error
         kept = stack.pop_all()
         return Stream(
-            _with(first, pieces),
+            _with(begun, pieces),
             status=status,
-            headers=headers,
+            headers=told,
             length=int(length) if length.isdigit() else None,
             close=kept.aclose,
         )
     raise AssertionError("an exit stack swallows nothing")
+
+
+async def _of_vendor(response: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.aiter_raw(PIECE_BYTES):
+            yield piece
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        raise BrokeOff(type(error).__name__) from error
 
 
 async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -18,9 +18,10 @@ from gateway.api import Rooms, wire
 from gateway.api.answers import Answer, encode
 from gateway.api.auth import KeyRing
 from gateway.api.form import Form
+from gateway.api.openapi import Operation
 from gateway.api.problems import Problem
 from gateway.api.videos import own_job
-from gateway.jobs import JobState
+from gateway.jobs import Job, JobState
 from gateway.store.spec import Feedback
 
 MAX_NOTE_CHARS = 500
@@ -39,12 +40,26 @@ class FeedbackView(msgspec.Struct, kw_only=True):
     accepted: bool
 
 
+OPERATIONS = (
+    Operation(
+        "post",
+        "/v1/videos/{video_id}/feedback",
+        "giveFeedback",
+        "Say whether the clip was kept; the last word counts.",
+        FeedbackView,
+        body=FeedbackForm,
+        fails=(409,),
+    ),
+)
+
+
 def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     ring = KeyRing(rooms.store.live, rooms.settings)
 
-    async def keep(feedback: Feedback) -> None:
+    async def keep(feedback: Feedback, job: Job) -> None:
         before = await rooms.store.give_feedback(feedback)
-        rooms.acceptance.observe(feedback.backend, feedback.accepted, before=before)
+        if not job.test:  # a double's clip says nothing of the backend whose part it plays
+            rooms.acceptance.observe(feedback.backend, feedback.accepted, before=before)
 
     @post("/v1/videos/{video_id:str}/feedback", status_code=200)
     async def give(request: Request[Any, Any, Any]) -> Answer:
@@ -64,7 +79,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
             at_us=rooms.now_us(),
             note=form.note,
         )
-        await asyncio.shield(keep(feedback))  # a caller that hangs up must not part the counts from the store
+        await asyncio.shield(keep(feedback, job))  # a caller that hangs up must not part the counts from the store
         return Answer(encode(FeedbackView(id=job.id, accepted=form.accepted)))
 
     return [give]

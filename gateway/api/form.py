@@ -11,7 +11,7 @@ import base64
 import hashlib
 import math
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Request
@@ -29,7 +29,9 @@ MAX_SECONDS = 3600
 MAX_SEED = 2**63 - 1
 MAX_DEADLINE_SECONDS = 7 * 86_400
 MAX_PRICE_USD = 1_000_000
+DEFAULT_MODEL = "sora-2"  # OpenAI's own, where a request names none: an alias of the configuration
 
+F = TypeVar("F", bound=msgspec.Struct)
 Whole = int | float  # 5 and 5.0; `_whole` refuses 5.5
 Length = int | float | str  # "5" as well: OpenAI's SDKs type seconds as text
 Text = Annotated[str, Meta(max_length=MAX_PROMPT_CHARS)]
@@ -80,7 +82,7 @@ class ProviderForm(Form):
 class CreateForm(Form):
     """The body of `POST /v1/videos` and of its dry run."""
 
-    model: Word
+    model: Word = DEFAULT_MODEL
     prompt: Text | None = None
     negative_prompt: Text | None = None
     seconds: Length | None = None
@@ -100,10 +102,13 @@ class CreateForm(Form):
     user: Label | None = None
     callback_url: str | None = None
     deadline_seconds: float | None = None
+    session_id: Label | None = None
+    trace: dict[str, Any] | None = None
+    previous_job_id: str | None = None
     provider: ProviderForm = ProviderForm()
 
 
-_SHAPES: dict[str, type] = {
+SHAPES: dict[str, type] = {
     "": CreateForm,
     "shots": ShotForm,
     "frame_images": FrameForm,
@@ -122,9 +127,17 @@ class Asked(Frozen):
     metadata: dict[str, str] = {}
     user: str | None = None
     deadline_seconds: float | None = None
+    dialect: str = ""
+    endpoint: str = ""
+    ignored: tuple[str, ...] = ()
     first_frame: SentPicture | None = None
     last_frame: SentPicture | None = None
     references: tuple[SentPicture, ...] = ()
+    callback_url: str | None = None
+    remixed_from: str | None = None
+    extends: str | None = None
+    extends_seconds: int = 0
+    extends_sha256: str = ""  # of the clip, where the caller sent it
 
     @property
     def has_pictures(self) -> bool:
@@ -137,7 +150,11 @@ class Asked(Frozen):
 
 def _plain(value: Any) -> Any:
     if isinstance(value, SentPicture):
-        return value.text if value.data is None else base64.b64encode(hashlib.sha256(value.data).digest()).decode()
+        if value.data is not None:
+            return base64.b64encode(hashlib.sha256(value.data).digest()).decode()
+        if value.kept is not None:
+            return {"sha256": value.kept.sha256}
+        return value.text if value.file_id is None else {"file_id": value.file_id}
     raise NotImplementedError(type(value))
 
 
@@ -146,25 +163,35 @@ _canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic")
 
 async def read(request: Request[Any, Any, Any]) -> Asked:
     """The request's body, JSON or multipart, understood. Raises Problem."""
+    return understood(await decoded(request, CreateForm, shapes=SHAPES))
+
+
+async def decoded(
+    request: Request[Any, Any, Any],
+    shape: type[F],
+    *,
+    shapes: wire.Shapes,
+    limit: int = wire.LARGE,
+    hook: wire.Hook = parts.picture,
+) -> F:
+    """The request's body, JSON or multipart, as `shape`. Raises Problem."""
     kind, parameters = wire.media_type(request)
     if kind == "multipart/form-data":
-        pieces = wire.pieces(request, limit=wire.LARGE)
+        pieces = wire.pieces(request, limit=limit)
         found = await parts.read_form(pieces, boundary=parameters.get("boundary", ""))
-        form = wire.convert(found, CreateForm, shapes=_SHAPES, dec_hook=parts.picture)
-    elif kind == "application/json":
+        return wire.convert(found, shape, shapes=shapes, dec_hook=hook)
+    if kind == "application/json":
         wire.must_be_json(request)
-        body = await wire.read(request, limit=wire.LARGE)
-        form = wire.decode(body, CreateForm, shapes=_SHAPES, dec_hook=parts.picture)
-    else:
-        raise wire.unsupported_type(kind, "application/json or multipart/form-data")
-    return understood(form)
+        return wire.decode(await wire.read(request, limit=limit), shape, shapes=shapes, dec_hook=hook)
+    raise wire.unsupported_type(kind, "application/json or multipart/form-data")
 
 
 def understood(form: CreateForm) -> Asked:
     """The form in our own words. Raises Problem 422."""
-    if form.callback_url is not None:
-        message = "This version calls nobody back: poll GET /v1/videos/{id} until status is completed or failed."
-        raise Problem(422, "unsupported_parameter", message, param="callback_url")
+    if form.previous_job_id is not None:
+        message = "To go on from another video, send its id as video.id to POST /v1/videos/extensions."
+        nearest = "POST /v1/videos/extensions"
+        raise Problem(422, "unsupported_operation", message, param="previous_job_id", nearest=nearest)
     shots = tuple(_shot(shot, number) for number, shot in enumerate(form.shots))
     prompt = form.prompt
     if prompt is None and not shots:
@@ -203,6 +230,8 @@ def understood(form: CreateForm) -> Asked:
         first_frame=first,
         last_frame=last,
         references=form.input_references,
+        callback_url=form.callback_url,
+        ignored=tuple(f"{name} is kept nowhere" for name in ("session_id", "trace") if getattr(form, name) is not None),
     )
 
 

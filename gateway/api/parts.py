@@ -20,6 +20,7 @@ from multipart import (  # type: ignore[import-untyped]
 
 from gateway.api import wire
 from gateway.api.problems import Problem
+from providers.spec import Media
 
 MAX_PARTS = 256
 MAX_KEY_CHARS = 200
@@ -29,7 +30,7 @@ MAX_BOUNDARY_CHARS = 70  # RFC 2046, 5.1.1
 
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 # where a text may be JSON that stands for an object or a list: the keys without their indices, to this depth
-_NESTED = frozenset({"metadata", "input_reference", "frame_images", "input_references", "shots", "provider"})
+_NESTED = frozenset({"metadata", "input_reference", "frame_images", "input_references", "shots", "provider", "video"})
 # whose inner keys are the caller's own words, so that "0" is a name and no index
 _FREE = ("metadata", "provider.options")
 
@@ -37,12 +38,34 @@ Entry = tuple[tuple[str, ...], Any]
 
 
 class SentPicture:
-    """A picture as it stands in a request: an address or data URI, or the bytes of a file."""
+    """A picture as it stands in a request: an address or data URI, the bytes of a file, the id of one that was uploaded
+    before; or, of a request that is made again, the picture that was taken then."""
 
-    __slots__ = ("data", "text")
+    __slots__ = ("data", "file_id", "kept", "name", "text")
 
-    def __init__(self, *, text: str | None = None, data: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        text: str | None = None,
+        data: bytes | None = None,
+        file_id: str | None = None,
+        kept: Media | None = None,
+        name: str | None = None,
+    ) -> None:
         self.text = text
+        self.data = data
+        self.file_id = file_id
+        self.kept = kept
+        self.name = name  # what its sender calls the file; for people
+
+
+class SentClip:
+    """A clip as it stands in a request: the id of a video made here, or the bytes of a file."""
+
+    __slots__ = ("data", "id")
+
+    def __init__(self, *, id: str | None = None, data: bytes | None = None) -> None:
+        self.id = id
         self.data = data
 
 
@@ -85,7 +108,7 @@ def _tokens(name: str) -> tuple[str, ...]:
 def _value(segment: MultipartSegment, data: bytes) -> Any:
     declared = segment.content_type or ""
     if segment.filename is not None or declared.startswith("image/") or declared == "application/octet-stream":
-        return SentPicture(data=data)
+        return SentPicture(data=data, name=segment.filename)
     name = segment.name[:MAX_KEY_CHARS]
     try:
         text = data.decode("utf-8")
@@ -173,6 +196,21 @@ def _malformed(why: str) -> Problem:
     return Problem(400, "invalid_form", f"The body is not a valid multipart form: {why}.")
 
 
+def clip(kind: type, value: Any) -> Any:
+    """msgspec's question for a SentClip: a file, or `{"id": …}`. Pictures are `picture`'s. Raises ValueError."""
+    if kind is not SentClip:
+        return picture(kind, value)
+    match value:
+        case SentPicture(data=bytes() as data):
+            return SentClip(data=data)
+        case str() as id if id.strip():
+            return SentClip(id=id.strip())
+        case {"id": str() as id, **rest} if not rest:
+            return SentClip(id=id)
+        case _:
+            raise ValueError('a video is a file, or {"id": …} of one that was made here')
+
+
 def picture(kind: type, value: Any) -> Any:
     """msgspec's question for a SentPicture: a file, an address, `{"image_url": …}`, or OpenRouter's
     `{"type": "image_url", "image_url": {"url": …}}`. Raises ValueError with a sentence."""
@@ -183,11 +221,11 @@ def picture(kind: type, value: Any) -> Any:
             return value
         case str() as text if text.strip():
             return SentPicture(text=text)
-        case {"file_id": _}:
-            raise ValueError("a file_id names a file at another service; send the file, or its image_url")
+        case {"file_id": str() as id, **rest} if set(rest) <= {"type", "detail"}:
+            return SentPicture(file_id=id)
         case {"image_url": str() | {"url": str()} | SentPicture() as inner, **rest} if set(rest) <= {"type", "detail"}:
             return picture(kind, inner)
         case {"url": str() as inner, **rest} if set(rest) <= {"detail"}:
             return picture(kind, inner)
         case _:
-            raise ValueError('a picture is a file, an address, a data URI, or {"image_url": …}')
+            raise ValueError('a picture is a file, an address, a data URI, {"image_url": …} or {"file_id": …}')

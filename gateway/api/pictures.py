@@ -14,10 +14,23 @@ from litestar.handlers import HTTPRouteHandler
 from gateway import tokens
 from gateway.api import Rooms
 from gateway.api.answers import Answer
+from gateway.api.openapi import Operation
 from gateway.api.problems import not_found
 from gateway.media import PictureRefused, content_type
 
 MAX_TOKEN_CHARS = 200
+
+
+OPERATIONS = (
+    Operation(
+        "get",
+        "/media/{token}",
+        "readPicture",
+        "For vendors: a picture, as long as its job holds it.",
+        "image/*",
+        key=False,
+    ),
+)
 
 
 def routes(rooms: Rooms) -> list[HTTPRouteHandler]:

@@ -31,7 +31,8 @@ _TYPES = {
 }
 _CODES = {400: "bad_request", 404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _RETRYABLE = frozenset({408, 429, 502, 503, 504})
-_NO_RETRY: Header = (b"x-should-retry", b"false")
+NO_RETRY: Header = (b"x-should-retry", b"false")  # in a problem's headers: not to be sent again at once, though it may
+RETRY: Header = (b"x-should-retry", b"true")  # to be sent again as it is, though its status alone would not say so
 
 
 class RefusedBackend(Frozen, omit_defaults=False):
@@ -77,7 +78,7 @@ class Problem(Exception):
     def answer(self, *, may_retry: bool, number: str | None = None) -> Answer:
         """The envelope. `may_retry` is false where the same request, sent again, could buy a second time."""
         number = number or request_id()
-        retryable = may_retry and self.status in _RETRYABLE
+        retryable = may_retry and (self.status in _RETRYABLE or RETRY in self.headers) and NO_RETRY not in self.headers
         body: dict[str, Any] = {
             "message": self.message,
             "type": self.type,
@@ -91,8 +92,8 @@ class Problem(Exception):
         if self.refusals:
             body["refusals"] = [_shown(refusal) for refusal in self.refusals]
         headers = [JSON, *self.headers]
-        if not retryable:
-            headers.append(_NO_RETRY)
+        if not retryable and NO_RETRY not in self.headers:
+            headers.append(NO_RETRY)
         return Answer(encode({"error": body}), status=self.status, headers=headers, number=number)
 
 

@@ -7,6 +7,7 @@ memory, or are one indexed read; a cancel is a wish, and is called `cancelled` o
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -17,8 +18,11 @@ from gateway import ids
 from gateway.api import Rooms, view
 from gateway.api.answers import Answer, encode
 from gateway.api.auth import KeyRing
+from gateway.api.openapi import Operation, Query
+from gateway.api.paging import NAMES, must_be_known, page_of
 from gateway.api.problems import Problem, not_found
-from gateway.jobs import Job, JobEvent, JobState, advance
+from gateway.jobs import AttemptState, Job, JobEvent, JobState, advance
+from gateway.store.finding import MOST_METADATA, Sought
 from gateway.store.spec import Conflict, Event, Key, Store
 
 SECOND = 1_000_000
@@ -26,6 +30,8 @@ CANCEL_SECONDS = 10.0  # how long a cancel is waited for before it is answered a
 CANCEL_TRIES = 20
 LIST_DEFAULT, LIST_MOST = 20, 100
 INCLUDABLE = "routing.decision"
+_LIST_NAMES = (*NAMES, "status", "model", "metadata[…]", "created_after", "created_before")
+_UNIX = re.compile(r"\d{1,11}(\.\d{1,6})?", re.ASCII)
 
 # what an event tells of its attempt; a vendor's own words stay with the operator
 _TOLD = frozenset({"backend", "kind", "code", "price_usd_micros", "cost_usd_micros"})
@@ -51,6 +57,55 @@ class DeletedView(msgspec.Struct):
     id: str
     object: str = "video.deleted"
     deleted: bool = True
+
+
+_INCLUDE = Query("include", {"enum": [INCLUDABLE]}, "The decision that the job was accepted with.")
+OPERATIONS = (
+    Operation(
+        "get",
+        "/v1/videos",
+        "listVideos",
+        "The key's own videos.",
+        view.PageView,
+        query=(
+            Query("after", {"type": "string"}, "The id of the last video of the page before."),
+            Query("limit", {"type": "integer", "minimum": 1, "maximum": LIST_MOST}, "How many at most."),
+            Query("order", {"enum": ["asc", "desc"]}, "By age; newest first when left out."),
+            Query("status", {"enum": [*view.STATUSES]}, "Those that are so now."),
+            Query("model", {"type": "string"}, "As it was named in the request."),
+            Query("created_after", {"type": "number", "minimum": 0}, "Unix seconds: made then or later."),
+            Query("created_before", {"type": "number", "minimum": 0}, "Unix seconds: made earlier."),
+        ),
+        fails=(422,),
+    ),
+    Operation(
+        "get",
+        "/v1/videos/{video_id}",
+        "retrieveVideo",
+        "One video as it stands.",
+        view.VideoView,
+        query=(_INCLUDE,),
+        fails=(404, 422),
+    ),
+    Operation("delete", "/v1/videos/{video_id}", "deleteVideo", "Erase an ended video.", DeletedView, fails=(404, 409)),
+    Operation(
+        "post",
+        "/v1/videos/{video_id}/cancel",
+        "cancelVideo",
+        "Cancelled when this is answered by 200; 202 while its backend has not said yet; 409 when it is too late.",
+        view.VideoView,
+        also=(202,),
+        fails=(404, 409),
+    ),
+    Operation(
+        "get",
+        "/v1/videos/{video_id}/decision",
+        "videoDecision",
+        "Why this backend, and what has happened since.",
+        DecisionView,
+        fails=(404,),
+    ),
+)
 
 
 async def own_job(store: Store, key: Key, job_id: str) -> Job:
@@ -79,8 +134,10 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     @get("/v1/videos")
     async def list_videos(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
-        after, limit, descending = _page(request)
-        jobs, has_more = await store.list_jobs(key.id, after=after, limit=limit, descending=descending)
+        must_be_known(request, _LIST_NAMES, free="metadata")
+        after, limit, descending = page_of(request, "video", default=LIST_DEFAULT, most=LIST_MOST)
+        sought = _sought(request)
+        jobs, has_more = await store.list_jobs(key.id, after=after, limit=limit, descending=descending, sought=sought)
         shown = [view.view(job, live) for job in jobs]
         page = view.PageView(
             data=shown,
@@ -97,7 +154,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
         if not job.state.is_terminal:
             message = f"The video is still being made. Cancel it first: POST /v1/videos/{job.id}/cancel"
             raise Problem(409, "video_not_finished", message)
-        if not await store.delete(job.id, rooms.now_us()):
+        if not await rooms.retention.delete(job.id, rooms.now_us()):
             raise not_found()
         return Answer(encode(DeletedView(id=job.id)))
 
@@ -105,7 +162,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     async def cancel(request: Request[Any, Any, Any]) -> Answer:
         key = ring.caller(request.scope)
         job = await own_job(store, key, request.path_params["video_id"])
-        job = await _wish(store, job, now_us=rooms.now_us())
+        job = await wish_end(store, job, now_us=rooms.now_us())
         live.wake(job.id)
         until = asyncio.get_running_loop().time() + CANCEL_SECONDS
         while not job.state.is_terminal and job.cancel_requested:
@@ -116,7 +173,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
             job = changed
         if job.state is JobState.CANCELLED:
             return view.answer(job, live)
-        raise _too_late(job)
+        raise _too_late(job, is_bought=await _is_bought(store, job))
 
     @get("/v1/videos/{video_id:str}/decision")
     async def decision(request: Request[Any, Any, Any]) -> Answer:
@@ -137,7 +194,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     return [retrieve, list_videos, remove, cancel, decision]
 
 
-async def _wish(store: Store, job: Job, *, now_us: int) -> Job:
+async def wish_end(store: Store, job: Job, *, now_us: int) -> Job:
     """Write down that the caller wants an end, unless that stands there already or the end has come."""
     for _ in range(CANCEL_TRIES):
         if job.state.is_terminal or job.cancel_requested:
@@ -152,12 +209,20 @@ async def _wish(store: Store, job: Job, *, now_us: int) -> Job:
     raise Problem(503, "busy", message, headers=[(b"retry-after", b"1")])
 
 
-def _too_late(job: Job) -> Problem:
+async def _is_bought(store: Store, job: Job) -> bool:
+    """Whether a backend is known to have taken the job's last attempt."""
+    attempts = await store.attempts(job.id)
+    return not attempts or attempts[-1].state is not AttemptState.UNKNOWN
+
+
+def _too_late(job: Job, *, is_bought: bool) -> Problem:
     if job.state is JobState.COMPLETED:
         return Problem(409, "too_late", "The video is completed already; it cannot be cancelled.")
     if job.state.is_terminal:
         return Problem(409, "too_late", f"The job has ended already: it is {job.state.value}.")
     message = "The backend cannot stop this render. It goes on, and will be billed; the job stays as it was."
+    if not is_bought:
+        message = "It is not known whether a backend took the job, so nothing can be stopped; the job stays as it was."
     return Problem(409, "too_late", message)
 
 
@@ -173,18 +238,39 @@ def _included(request: Request[Any, Any, Any]) -> bool:
     return bool(names)
 
 
-def _page(request: Request[Any, Any, Any]) -> tuple[str | None, int, bool]:
-    """`after`, `limit`, `order` of a list. Raises Problem 422."""
+def _sought(request: Request[Any, Any, Any]) -> Sought:
+    """What a list is filtered by. Raises Problem 422."""
     query = request.query_params
-    after = query.get("after")
-    if after is not None and not ids.is_id(after, "video"):
+    states: list[JobState] = []
+    for status in (word.strip() for text in query.getall("status", []) for word in text.split(",")):
+        if status not in view.STATUSES:
+            known = ", ".join(view.STATUSES)
+            raise Problem(
+                422, "invalid_value", f"'status' does not know {status[:80]!r}; it knows {known}.", param="status"
+            )
+        states += view.STATUSES[status]
+    metadata: list[tuple[str, str]] = []
+    for name in query:
+        if name.startswith("metadata["):
+            metadata += [(name[len("metadata[") : -1], value) for value in query.getall(name)]
+    if len(metadata) > MOST_METADATA:
         raise Problem(
-            422, "invalid_cursor", "'after' is the id of a video, the last of the page before.", param="after"
+            422, "too_long", f"A list is filtered by {MOST_METADATA} metadata entries at most.", param="metadata"
         )
-    text = query.get("limit", str(LIST_DEFAULT))
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= LIST_MOST):
-        raise Problem(422, "out_of_range", f"'limit' is a number from 1 to {LIST_MOST}.", param="limit")
-    order = query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise Problem(422, "invalid_value", "'order' is asc or desc.", param="order")
-    return after, int(text), order == "desc"
+    return Sought(
+        states=tuple(dict.fromkeys(states)),
+        model=query.get("model"),
+        metadata=tuple(metadata),
+        from_us=_instant(query.get("created_after"), "created_after"),
+        before_us=_instant(query.get("created_before"), "created_before"),
+    )
+
+
+def _instant(text: str | None, param: str) -> int | None:
+    """Unix seconds as microseconds. Raises Problem 422."""
+    if text is None:
+        return None
+    if _UNIX.fullmatch(text) is None:
+        message = f"{param!r} is a time in seconds since 1970 UTC, like a video's created_at."
+        raise Problem(422, "invalid_value", message, param=param)
+    return round(float(text) * SECOND)

@@ -27,6 +27,8 @@ _STATUS = {
     JobState.CANCELLED: "failed",
     JobState.EXPIRED: "failed",
 }
+# what a list may be filtered by → the states that are shown so
+STATUSES = {status: tuple(state for state, shown in _STATUS.items() if shown == status) for status in _STATUS.values()}
 _SAID = {  # a vendor's message is for the operator: it may name the vendor's account, host or model
     Kind.INVALID_REQUEST: "The backend refused the request.",
     Kind.CONTENT_POLICY: "The request or the clip was refused by a content policy.",
@@ -41,7 +43,10 @@ _SAID = {  # a vendor's message is for the operator: it may name the vendor's ac
     Kind.CANCELLED: "The render was cancelled.",
     Kind.UNKNOWN: "It is not known whether the backend took the job.",
 }
-_SAID_BY_CODE = {"wrong_output": "The clip that was made is not what was asked for: see `warnings`."}
+_SAID_BY_CODE = {
+    "wrong_output": "The clip that was made is not what was asked for: see `warnings`.",
+    "budget_exceeded": "To go on would have cost more than the API key's budget has left, so nothing more was bought.",
+}
 _ENDED = {
     JobState.CANCELLED: "The job was cancelled.",
     JobState.EXPIRED: "The job's deadline passed before it was done.",
@@ -114,7 +119,7 @@ def view(job: Job, live: LiveView, *, decision: bytes | None = None) -> VideoVie
         progress=100 if done else live.progress(job.id),
         prompt=spec.video.prompt or None,
         remixed_from_video_id=spec.remixed_from,
-        seconds=str(job.seconds),
+        seconds=str(job.seconds + spec.extends_seconds),
         size=job.size,
         status=_STATUS[state],
         error=_error(job) if state.is_terminal and not done else None,
@@ -130,7 +135,7 @@ def view(job: Job, live: LiveView, *, decision: bytes | None = None) -> VideoVie
         ),
         usage=UsageView(job.cost_usd_micros / SECOND if job.cost_usd_micros is not None else None),
         attempts=job.attempts,
-        warnings=job.warnings,
+        warnings=(*spec.ignored, *job.warnings),
         metadata=spec.metadata,
     )
 

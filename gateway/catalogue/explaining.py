@@ -19,6 +19,8 @@ _SHOWN = 4  # backends and models named before "and 3 more"
 
 _TURN = {  # a backend that could, but for the moment, speaks first; what no smaller wish puts right speaks last
     Code.UNAVAILABLE: -1,
+    Code.MODEL_NOT_ALLOWED: 2,
+    Code.PROVIDER_NOT_ALLOWED: 2,
     Code.EXCLUDED: 1,
     Code.NO_FALLBACKS: 1,
     Code.NO_CREDENTIAL: 3,

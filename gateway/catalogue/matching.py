@@ -14,7 +14,7 @@ import msgspec
 from gateway.catalogue.granting import Granted, grant
 from gateway.catalogue.naming import Catalogue, Tables, Target, quoted
 from gateway.catalogue.refusing import Code, Flaw, Refusal, refusal
-from gateway.catalogue.rows import Backend, Quote, dollars, price_of
+from gateway.catalogue.rows import Backend, Quote, dollars, is_among, listed, price_of
 from gateway.catalogue.shapes import Shape
 from gateway.catalogue.wishing import Wish, wish_of
 from gateway.jobs import Preferences
@@ -61,6 +61,7 @@ def match(
     if isinstance(configured, Mapping):
         configured = [provider for provider, has_credential in configured.items() if has_credential]
     choosy = bool(preferences.only or preferences.ignore or preferences.order)
+    choosy = choosy or bool(preferences.allowed_models or preferences.allowed_providers)
     cap = preferences.max_price_usd_micros
     wish = wish_of(video, target.alias)
     closing = _Closing(wish)
@@ -68,7 +69,7 @@ def match(
     refusals: list[Refusal] = []
     for backend_id in target.backends:
         row, tables = catalogue.rows[backend_id]
-        unwanted = _unwanted(row, tables, preferences) if choosy else None
+        unwanted = _unwanted(row, tables, target, preferences) if choosy else None
         if unwanted is not None:
             refusals.append(refusal(backend_id, [unwanted]))
             continue
@@ -95,8 +96,14 @@ def match(
     )
 
 
-def _unwanted(row: Backend, tables: Tables, preferences: Preferences) -> Flaw | None:
+def _unwanted(row: Backend, tables: Tables, target: Target, preferences: Preferences) -> Flaw | None:
     names = tables.names
+    if (models := preferences.allowed_models) and not (is_among(row.model, models) or is_among(target.name, models)):
+        grants = f"out of bounds: this API key may not use {row.model}"
+        return Flaw(Code.MODEL_NOT_ALLOWED, "model", "is", grants, "", f"one of {listed(models)}")
+    if (providers := preferences.allowed_providers) and not is_among(row.provider, providers):
+        grants = f"out of bounds: this API key may not use {row.provider}"
+        return Flaw(Code.PROVIDER_NOT_ALLOWED, None, "is", grants, "", f"one of the providers {listed(providers)}")
     if preferences.only and names.isdisjoint(preferences.only):
         grants = "not among provider.only"
         return Flaw(Code.EXCLUDED, "provider.only", "is", grants, "", f"{row.provider} added to provider.only")

@@ -43,6 +43,9 @@ class Code(enum.StrEnum):
     LAST_FRAME_ALONE = "last_frame_without_first"
     PICTURES_MIXED = "frames_with_references"
     SHOTS_SUM = "shots_sum"
+    # what the caller's key allows
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    PROVIDER_NOT_ALLOWED = "provider_not_allowed"
     # what the caller allows
     EXCLUDED = "excluded_by_caller"
     NO_FALLBACKS = "no_fallbacks"
@@ -79,6 +82,8 @@ MEANINGS: dict[Code, str] = {
     Code.LAST_FRAME_ALONE: "A last frame was sent without a first one.",
     Code.PICTURES_MIXED: "Frames and reference pictures were sent together.",
     Code.SHOTS_SUM: "The shots do not add up to `seconds`.",
+    Code.MODEL_NOT_ALLOWED: "The API key may not use this model.",
+    Code.PROVIDER_NOT_ALLOWED: "The API key may not use this provider.",
     Code.EXCLUDED: "`provider.only` or `provider.ignore` leaves it out.",
     Code.NO_FALLBACKS: "`provider.allow_fallbacks` is false, and another one comes first.",
     Code.OVER_MAX_PRICE: "It costs more than `provider.max_price`, or than the key's purse.",

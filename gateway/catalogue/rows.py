@@ -7,6 +7,7 @@ dropped, clamped or guessed.
 from __future__ import annotations
 
 import enum
+import fnmatch
 from datetime import date
 from functools import lru_cache
 from typing import Literal
@@ -189,6 +190,11 @@ def dollars(usd_micros: int) -> str:
     if usd_micros % 10_000 == 0:
         return f"${usd_micros / MICROS:.2f}"
     return f"${usd_micros // MICROS}.{usd_micros % MICROS:06d}".rstrip("0")
+
+
+def is_among(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns fits the name: `*` and `?` stand for what they do in file names."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def listed(words: tuple[str, ...], last: str = "or") -> str:

@@ -18,6 +18,8 @@ from gateway.commands.keys import keys
 from gateway.commands.migrate import migrate
 from gateway.commands.route import route
 from gateway.commands.serve import serve
+from gateway.commands.usage import command as usage
+from gateway.commands.webhooks import webhooks
 
 
 @click.group(
@@ -38,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (serve, generate, route, backends, check, keys, audit, migrate):
+for command in (serve, generate, route, backends, check, keys, usage, audit, migrate, webhooks):
     main.add_command(command)

@@ -41,7 +41,8 @@ Examples:
 @click.option("--hours", type=click.FloatRange(0.1, 24 * 365), default=24.0, show_default=True, help="How far back.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON, for programs.")
 def command(config: Path | None, hours: float, as_json: bool) -> None:
-    """Compare each vendor's list of jobs with the ledger: orphans and costs that differ. Exit 1 when there are any.
+    """Compare each vendor's list of jobs with the ledger: orphans and costs that differ; and the ledger's totals, which
+    budgets are held against, with the sum of their jobs. Exit 1 when anything differs.
 
     Free calls only. Vendors without a list are named; their bills are the only other witness.
     """
@@ -49,13 +50,18 @@ def command(config: Path | None, hours: float, as_json: bool) -> None:
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours)
     with said_plainly():
         found, silent = asyncio.run(_audit(settings, since))
+        totals = admin.with_store(settings.store.url, admin.CheckTotals()).differs
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     else:
         _show(found)
+        if not totals:
+            click.echo("Every key's totals are the sum of their jobs.")
         for line in silent:
             click.echo(line, err=True)
-    raise SystemExit(1 if any(one.kind is not Finding.MISSING for one in found) else 0)
+    for wrong in totals:  # nothing but a damaged store, or a hand in it, can bring this about
+        click.echo(f"{wrong.of} of {wrong.caller} on {wrong.day}: {wrong.total}, but its jobs: {wrong.jobs}", err=True)
+    raise SystemExit(1 if totals or any(one.kind is not Finding.MISSING for one in found) else 0)
 
 
 async def _audit(settings: Settings, since: datetime.datetime) -> tuple[list[Found], list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gateway import tls
 from gateway.catalogue import CatalogueError
 from gateway.catalogue import load as load_catalogue
 from gateway.commands.options import config_option
@@ -35,6 +36,11 @@ def check(config: Path | None, today: datetime.datetime | None) -> None:
     except CatalogueError as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
+        raise SystemExit(1) from error
+    try:
+        tls.files(settings.server)
+    except tls.BadCertificate as error:
+        click.echo(f"error: {error}", err=True)
         raise SystemExit(1) from error
     date = today.date() if today else datetime.datetime.now(datetime.UTC).date()
     stale = 0

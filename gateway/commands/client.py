@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import httpx
@@ -21,6 +22,8 @@ from gateway import app
 from gateway.router import Decision
 from gateway.settings import Settings
 from providers.spec import Secret
+
+T = TypeVar("T")
 
 
 class Refused(click.ClickException):
@@ -61,6 +64,11 @@ class Client:
         """The whole answer, as JSON."""
         query = {name: text for name, text in (("model", model), ("provider", provider)) if text is not None}
         return self._checked(await self._http.get("/v1/backends", params=query)).content
+
+    async def ask(self, method: str, path: str, shape: type[T], *, form: dict[str, Any] | None = None) -> T:
+        """Any other call, its answer as `shape`."""
+        reply = self._checked(await self._http.request(method, path, json=form))
+        return msgspec.json.decode(reply.content, type=shape)
 
     async def download(self, video_id: str, target: Path) -> int:
         """The clip, written beside `target` and renamed when it is whole; its size in bytes."""
@@ -113,6 +121,7 @@ async def connected(
             headers={"authorization": f"Bearer {key or ''}"},
             timeout=httpx.Timeout(120, connect=5),
             trust_env=False,
+            verify=_trusted(),
         )
         await stack.enter_async_context(http)
         try:
@@ -126,7 +135,7 @@ async def connected(
 async def _started(stack: contextlib.AsyncExitStack, settings: Settings, *, work: bool) -> tuple[str, str]:
     """A server of our own on a free port of loopback, with a key that only this process knows."""
     key = secrets.token_urlsafe(24)
-    server = msgspec.structs.replace(settings.server, host="127.0.0.1", port=_free_port())
+    server = msgspec.structs.replace(settings.server, host="127.0.0.1", port=_free_port(), tls_cert=None, tls_key=None)
     settings = msgspec.structs.replace(settings, server=server, local_key=Secret(key))
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
@@ -142,6 +151,13 @@ async def _started(stack: contextlib.AsyncExitStack, settings: Settings, *, work
         await serving  # raises what was wrong
     stack.push_async_callback(end)
     return ready.result(), key
+
+
+def _trusted() -> ssl.SSLContext:
+    """Who may vouch for a server: this machine's certificates, SSL_CERT_FILE among them, and the well-known ones."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
 
 
 def _free_port() -> int:

@@ -23,26 +23,32 @@ import providers
 from gateway.settings.sources import SettingsError, Source, explain
 from gateway.settings.tables import (
     Account,
+    ArchiveSettings,
     Egress,
     File,
     Log,
+    Retention,
     Routing,
     Server,
     Settings,
     StoreSettings,
+    Webhooks,
 )
 from providers.spec import Secret
 
 __all__ = [
     "Account",
+    "ArchiveSettings",
     "Egress",
     "File",
     "Log",
+    "Retention",
     "Routing",
     "Server",
     "Settings",
     "SettingsError",
     "StoreSettings",
+    "Webhooks",
     "load",
     "provider_modules",
     "shipped",
@@ -117,6 +123,9 @@ def load(
         store=file.store,
         egress=file.egress,
         routing=file.routing,
+        webhooks=file.webhooks,
+        archive=file.archive,
+        retention=file.retention,
         log=file.log,
         accounts=tuple(accounts),
         catalogue=(*rows, *(base / extra for extra in file.catalogue)),

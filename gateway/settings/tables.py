@@ -17,6 +17,11 @@ class Server(Frozen):
     host: str = "127.0.0.1"
     port: int = 8080
     public_url: str | None = None  # where vendors and callers reach us; callbacks need it
+    tls_cert: str | None = None  # a PEM file: the certificate, then its chain. Both, or the server speaks plain HTTP
+    tls_key: str | None = None  # a PEM file: its private key, without a password
+    streams_per_key: int = 1000  # event streams that one key may have open
+    link_seconds: int = 86_400  # how long a signed link to a clip opens it
+    cors_origins: tuple[str, ...] = ()  # whose pages may call us from a browser: https://app.example.com, or "*"
 
 
 class StoreSettings(Frozen):
@@ -51,6 +56,30 @@ class Routing(Frozen):
         return self.intent_seconds + self.read_seconds + self.grace_seconds
 
 
+class Webhooks(Frozen):
+    """How callers' addresses are told that a job has ended. Times in seconds."""
+
+    # waits after a try in vain: those of Standard Webhooks, ten tries in 75 hours and 35 minutes
+    retry_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+    jitter: float = 0.1  # of each wait, up or down
+    timeout_seconds: float = 15.0
+    at_once: int = 4  # tries to one endpoint, or one callback host; one, while it fails
+    at_once_in_all: int = 256
+    keep_days: float = 30.0  # how long the log of a delivery is kept after its end
+
+
+class ArchiveSettings(Frozen):
+    url: str | None = None  # file:///…, s3://…, gs://… or az://…; None: clips stay where their vendors keep them
+
+
+class Retention(Frozen):
+    """How long what belongs to an ended job is kept, in days; None: for ever. Its line in the ledger always stays."""
+
+    clips_days: float | None = None
+    prompts_days: float | None = None  # prompts, pictures, metadata, what vendors said
+    compact_hours: float = 24.0  # the most often that the store is written anew after erasures; 0: never
+
+
 class Log(Frozen):
     format: Literal["auto", "console", "json"] = "auto"  # auto: console in a terminal, else json
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -74,6 +103,9 @@ class File(Frozen):
     store: StoreSettings = StoreSettings()
     egress: Egress = Egress()
     routing: Routing = Routing()
+    webhooks: Webhooks = Webhooks()
+    archive: ArchiveSettings = ArchiveSettings()
+    retention: Retention = Retention()
     log: Log = Log()
     catalogue: tuple[str, ...] = ()
 
@@ -85,6 +117,9 @@ class Settings(Frozen):
     store: StoreSettings = StoreSettings()
     egress: Egress = Egress()
     routing: Routing = Routing()
+    webhooks: Webhooks = Webhooks()
+    archive: ArchiveSettings = ArchiveSettings()
+    retention: Retention = Retention()
     log: Log = Log()
     accounts: tuple[Account, ...] = ()
     catalogue: tuple[Path, ...] = ()

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.store.spec import Feedback, InvariantBroken, Key, NameTaken, Verdicts
-from gateway.store.transactions import Transaction
+from gateway.store.spec import Conflict, Feedback, InvariantBroken, Key, NameTaken, Verdicts
+from gateway.store.transactions import Params, Transaction
 
 _encode = msgspec.json.encode
 _strings = msgspec.json.Decoder(tuple[str, ...])
@@ -32,7 +32,7 @@ def feedback_counts() -> Transaction[tuple[Verdicts, ...]]:
 
 def create_key(key: Key) -> Transaction[None]:
     try:
-        yield "key_insert", {**msgspec.structs.asdict(key), "scopes": _encode(key.scopes).decode()}
+        yield "key_insert", _key_row(key)
     except InvariantBroken as broken:
         if "keys.name" in str(broken) or "keys_name" in str(broken):  # the column on one engine, the index on another
             raise NameTaken(f"a key named {key.name!r} exists; revoke it first, or choose another name") from None
@@ -42,6 +42,14 @@ def create_key(key: Key) -> Transaction[None]:
 def read_keys() -> Transaction[tuple[Key, ...]]:
     rows = yield "keys_read", {}
     return tuple(_key(row) for row in rows)
+
+
+def change_key(was: Key, key: Key) -> Transaction[None]:
+    """`key` in the place of `was`, which must be what is stored, and live."""
+    rows = yield "key_read", {"id": was.id}
+    if not rows or _key(rows[0]) != was or was.revoked_us is not None or key.id != was.id:
+        raise Conflict(f"key {was.id} is not stored as it was read: somebody else has changed it")
+    yield "key_change", _key_row(key)
 
 
 def revoke_key(id_or_name: str, at_us: int) -> Transaction[Key | None]:
@@ -64,14 +72,30 @@ def keep_secret(purpose: str, fresh: bytes) -> Transaction[bytes]:
     return bytes(rows[0][0])
 
 
+def nothing() -> Transaction[None]:
+    """No statement at all: for what is waited for and is no transaction."""
+    return
+    yield
+
+
 def probe(filler: bytes) -> Transaction[None]:
     """Needs room for `filler` and leaves nothing."""
     yield "probe_write", {"filler": filler}
     yield "probe_take_back", {}
 
 
+_LISTS = ("scopes", "models", "providers")
+
+
+def _key_row(key: Key) -> Params:
+    row = msgspec.structs.asdict(key)
+    return {**row, "test": int(key.test), **{name: _encode(row[name]).decode() for name in _LISTS}}
+
+
 def _key(row: tuple[Any, ...]) -> Key:
-    id_, name, hash_, hint, created_us, revoked_us, purse, scopes = row
+    """The statements name the columns in this order."""
+    *before, scopes, test, expires_us, old_hash, old_until, day, month, models, providers, jobs, requests, keep = row
+    id_, name, hash_, hint, created_us, revoked_us, purse = before
     return Key(
         id=id_,
         name=name,
@@ -81,4 +105,15 @@ def _key(row: tuple[Any, ...]) -> Key:
         revoked_us=revoked_us,
         purse_usd_micros=purse,
         scopes=_strings.decode(scopes),
+        test=bool(test),
+        expires_us=expires_us,
+        old_hash=old_hash,
+        old_hash_until_us=old_until,
+        budget_day_usd_micros=day,
+        budget_month_usd_micros=month,
+        models=_strings.decode(models),
+        providers=_strings.decode(providers),
+        max_in_flight=jobs,
+        requests_per_minute=requests,
+        keep_days=keep,
     )

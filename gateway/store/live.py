@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from gateway.allowances import Allowances
 from gateway.jobs import Job, JobState
+from gateway.store.feed import Feed
 
 if TYPE_CHECKING:
     from gateway.store.spec import Key
@@ -20,9 +22,11 @@ REMEMBER_ENDED = 2000
 
 
 class LiveView:
-    """All unfinished jobs and the `remember_ended` ended ones last looked at; progress; wake-ups; keys."""
+    """All unfinished jobs and the `remember_ended` ended ones last looked at; progress; wake-ups; keys; streams."""
 
     def __init__(self, *, remember_ended: int = REMEMBER_ENDED) -> None:
+        self.feed = Feed()
+        self.allowances = Allowances()
         self._remember_ended = remember_ended
         self._unfinished: dict[str, Job] = {}
         self._ended: OrderedDict[str, Job] = OrderedDict()
@@ -30,8 +34,10 @@ class LiveView:
         self._waiting: dict[str, list[tuple[int, asyncio.Future[Job | None]]]] = {}
         self._keys: dict[str, Key] = {}
         self._position: Callable[[str], int | None] | None = None
+        self._refresh: Callable[[str], Awaitable[bool]] | None = None
         self._wake: Callable[[str], None] | None = None
         self._ring: Callable[[str, bytes, Mapping[str, str]], None] | None = None
+        self._post: Callable[[], None] | None = None
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -110,6 +116,7 @@ class LiveView:
         percent = int(min(fraction, 0.99) * 100 + 1e-9)
         if percent > self._percent.get(job_id, 0):
             self._percent[job_id] = percent
+            self.feed.move(self._unfinished[job_id])
 
     def on_position(self, ask: Callable[[str], int | None]) -> None:
         """Who knows how many jobs wait before one: the worker."""
@@ -138,6 +145,25 @@ class LiveView:
         """A vendor's callback → worker: look at this attempt now. `body` is what it says: a claim."""
         if self._ring is not None:
             self._ring(attempt_id, body, headers)
+
+    def on_post(self, callback: Callable[[], None]) -> None:
+        """Who listens to `post`: the delivery of webhooks. It must return at once."""
+        self._post = callback
+
+    def post(self) -> None:
+        """Store → delivery: something is owed to a caller's address from now on."""
+        if self._post is not None:
+            self._post()
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def on_refresh(self, callback: Callable[[str], Awaitable[bool]]) -> None:
+        """Who can ask a vendor again: the worker."""
+        self._refresh = callback
+
+    async def refresh(self, job_id: str) -> bool:
+        """Api → worker: the clip's address has expired, ask its vendor for another. Whether there is one now."""
+        return await self._refresh(job_id) if self._refresh is not None else False
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,19 @@ that after a failing disk a restart may show a change nobody was told of. To sto
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.jobs import Attempt, Job
+from gateway.store.feed import Happened
 from gateway.store.live import LiveView
 from providers.spec import Frozen
+
+if TYPE_CHECKING:
+    from gateway.store.files import Files
+    from gateway.store.finding import Sought
+    from gateway.store.ledger import Ledger
+    from gateway.store.post import Post
+    from gateway.store.shelf import Shelf
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
@@ -35,7 +43,18 @@ class Key(Frozen):
     created_us: int
     revoked_us: int | None = None
     purse_usd_micros: int | None = None  # the most one of its jobs may spend, when the job names no purse
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()  # see `keys.Need`; empty: all that callers do
+    test: bool = False  # reaches the sandbox only, and can never spend
+    expires_us: int | None = None
+    old_hash: str | None = None  # of the text before the last rotation, which opens it
+    old_hash_until_us: int | None = None  # until then
+    budget_day_usd_micros: int | None = None  # the most that its jobs of one day (UTC) may spend together
+    budget_month_usd_micros: int | None = None
+    models: tuple[str, ...] = ()  # names or patterns (`*-pro`) of what it may use; empty: every one
+    providers: tuple[str, ...] = ()
+    max_in_flight: int | None = None  # jobs that have not ended
+    requests_per_minute: int | None = None
+    keep_days: int | None = None  # how long clips, prompts and pictures of its jobs are kept after their end
 
 
 class Idempotency(Frozen):
@@ -70,6 +89,7 @@ class Accepted(Frozen):
 
     job: Job
     replayed: bool = False
+    seq: int = 0  # the number of its event `job.accepted`; 0 on a replay
 
 
 class Trouble(Frozen):
@@ -114,6 +134,31 @@ class KeyReused(StoreError):
     """The idempotency key already stands for another request."""
 
 
+class BudgetExceeded(StoreError):
+    """The key's budget of a day or month has no room for what is asked. Nothing was written."""
+
+    def __init__(
+        self, message: str, *, period: str, budget_usd_micros: int, used_usd_micros: int, asked_usd_micros: int
+    ) -> None:
+        super().__init__(message)
+        self.period = period  # "day" or "month"
+        self.budget_usd_micros = budget_usd_micros
+        self.used_usd_micros = used_usd_micros  # spent or reserved, without what is asked
+        self.asked_usd_micros = asked_usd_micros  # beyond what the job has reserved already
+
+    @property
+    def left_usd_micros(self) -> int:
+        return max(self.budget_usd_micros - self.used_usd_micros, 0)
+
+
+class TooManyJobs(StoreError):
+    """The key has as many unfinished jobs as it may have. Nothing was written."""
+
+    def __init__(self, message: str, *, most: int) -> None:
+        super().__init__(message)
+        self.most = most
+
+
 class InvariantBroken(StoreError):
     """A constraint refused the change and nothing was written. A defect of ours, except for its subclasses."""
 
@@ -140,6 +185,10 @@ class Store(Protocol):
     """
 
     live: LiveView
+    post: Post
+    files: Files
+    ledger: Ledger
+    shelf: Shelf
 
     async def open(self) -> None:
         """Take the store, bring it to this version's schema, and load the live view.
@@ -152,12 +201,17 @@ class Store(Protocol):
 
     async def accept(self, job: Job, *, decision: bytes, idempotency: Idempotency | None = None) -> Accepted:
         """T1: job, decision (JSON), idempotency row and the event `job.accepted`, all or none, durable on return.
-        `job.created_us` is the now that an older key's expiry is judged by. Raises KeyReused."""
+        `job.created_us` is the now that an older key's expiry is judged by. Raises KeyReused; BudgetExceeded or
+        TooManyJobs when its caller's key has no room for it."""
         ...
 
     async def replayed(self, caller: str, idempotency: Idempotency, now_us: int) -> Job | None:
         """The job that this key already stands for, as it is now; None when there is none. Raises KeyReused.
         A look ahead only: `accept` decides."""
+        ...
+
+    async def retried(self, caller: str, prefix: str, now_us: int, *, limit: int) -> tuple[Job, ...]:
+        """The jobs of this caller whose live idempotency keys begin so, the greatest key first."""
         ...
 
     async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
@@ -166,13 +220,8 @@ class Store(Protocol):
         An attempt in `submitting` is new, and the one before it must allow a next (I5); any other is updated, along
         ATTEMPT_TABLE only. An attempt that is not open has its `ended_us`, a followed one its operation. A job that
         ends has its `ended_us` and brings its terminal event along. What is reserved stays within the purse; what it
-        cost need not. Raises Conflict when somebody saved the job first, AttemptMoved, OperationTaken,
-        InvariantBroken."""
-        ...
-
-    async def delete(self, job_id: str, at_us: int) -> bool:
-        """Take an ended job out of its caller's sight; the ledger stays. False when it is unknown, unfinished or
-        deleted already. Its version rises by one."""
+        cost need not. Raises Conflict when somebody saved the job first, BudgetExceeded when a new attempt reserves
+        more than before and the key's budget has no room for it, AttemptMoved, OperationTaken, InvariantBroken."""
         ...
 
     async def job(self, job_id: str) -> Job | None: ...
@@ -189,11 +238,20 @@ class Store(Protocol):
         """In the order in which they happened."""
         ...
 
+    async def happened(self, caller: str, *, after: int, limit: int, job_id: str | None = None) -> tuple[Happened, ...]:
+        """What a caller is told of, after the event of this number, in the order in which it became durable; of all its
+        jobs, or of one (which must be its own)."""
+        ...
+
+    async def last_happened(self, caller: str) -> int:
+        """The number of the newest event of a caller; 0 when there is none."""
+        ...
+
     async def list_jobs(
-        self, caller: str, *, after: str | None, limit: int, descending: bool = True
+        self, caller: str, *, after: str | None, limit: int, descending: bool = True, sought: Sought | None = None
     ) -> tuple[tuple[Job, ...], bool]:
-        """At most `limit` of the caller's jobs beyond the id `after`, by age, without deleted ones; and whether there
-        are more."""
+        """At most `limit` of the caller's jobs beyond the id `after`, by age, without deleted ones, and of what is
+        `sought` alone; and whether there are more."""
         ...
 
     async def open_work(self) -> list[tuple[Job, Attempt | None]]:
@@ -201,11 +259,12 @@ class Store(Protocol):
         ...
 
     async def recent_attempts(self, limit: int) -> tuple[Attempt, ...]:
-        """The attempts that ended last, newest first."""
+        """The attempts that ended last, newest first, without those of test keys."""
         ...
 
     async def attempts_since(self, since_us: int) -> tuple[Attempt, ...]:
-        """Every attempt whose intent is not older than this, oldest first; for the auditor."""
+        """Every attempt whose intent is not older than this, oldest first, without those of test keys; for the
+        auditor."""
         ...
 
     async def give_feedback(self, feedback: Feedback) -> bool | None:
@@ -214,7 +273,7 @@ class Store(Protocol):
         ...
 
     async def feedback_counts(self) -> tuple[Verdicts, ...]:
-        """Of every backend that anything was said of, by its id."""
+        """Of every backend that anything was said of, by its id, without what test keys said."""
         ...
 
     async def create_key(self, key: Key) -> None:
@@ -223,6 +282,10 @@ class Store(Protocol):
 
     async def keys(self) -> tuple[Key, ...]:
         """All of them, revoked ones too, oldest first."""
+        ...
+
+    async def change_key(self, was: Key, key: Key) -> None:
+        """Other terms, or another text, for a live key; its id stays. Raises Conflict unless `was` is stored."""
         ...
 
     async def revoke_key(self, id_or_name: str, at_us: int) -> bool:

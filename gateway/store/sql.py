@@ -10,11 +10,17 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from gateway.jobs import Attempt, Job
-from gateway.store import keeping, transactions
+from gateway.jobs import Attempt, Job, JobEvent
+from gateway.store import finding, history, keeping, transactions
+from gateway.store.feed import SHOWN, Happened
+from gateway.store.files import Files
+from gateway.store.finding import Sought
+from gateway.store.ledger import Ledger
 from gateway.store.live import LiveView
+from gateway.store.post import Post
+from gateway.store.shelf import Shelf
 from gateway.store.spec import Accepted, Event, Feedback, Idempotency, Key, Trouble, Verdicts
-from gateway.store.transactions import Transaction
+from gateway.store.transactions import Saved, Transaction
 
 T = TypeVar("T")
 
@@ -34,6 +40,14 @@ class Engine(Protocol):
 
     async def read(self, transaction: Transaction[T]) -> T: ...
 
+    async def fold_log(self) -> None:
+        """Let go of the log of changes, where the engine keeps one beside its file."""
+        ...
+
+    async def compact(self) -> None:
+        """Write everything anew, without the bytes that nothing uses."""
+        ...
+
     def writable(self) -> bool: ...
 
     def trouble(self) -> Trouble | None: ...
@@ -44,6 +58,10 @@ class SqlStore:
 
     def __init__(self, engine: Engine) -> None:
         self.live = LiveView()
+        self.post = Post(engine, self.live)
+        self.files = Files(engine, self.live)
+        self.ledger = Ledger(engine)
+        self.shelf = Shelf(engine)
         self._engine = engine
         self._secrets: dict[str, bytes] = {}
 
@@ -63,6 +81,10 @@ class SqlStore:
     async def accept(self, job: Job, *, decision: bytes, idempotency: Idempotency | None = None) -> Accepted:
         def landed(accepted: Accepted) -> None:
             self.live.put(accepted.job)
+            if not accepted.replayed:
+                new = accepted.job
+                happened = Happened(accepted.seq, JobEvent.ACCEPTED.value, new.created_us, None, new)
+                self.live.feed.announce(happened)
 
         return await self._engine.write(transactions.accept(job, decision, idempotency), landed)
 
@@ -70,18 +92,20 @@ class SqlStore:
         job = await self._engine.read(transactions.replayed(caller, idempotency, now_us))
         return None if job is None else self.live.newest(job)
 
+    async def retried(self, caller: str, prefix: str, now_us: int, *, limit: int) -> tuple[Job, ...]:
+        jobs = await self._engine.read(transactions.retried(caller, prefix, now_us, limit))
+        return tuple(self.live.newest(job) for job in jobs)
+
     async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
-        def landed(_: None) -> None:
+        def landed(saved: Saved) -> None:
             self.live.put(job)
+            for seq, event in zip(saved.seqs, events, strict=True):
+                if event.type in SHOWN:
+                    self.live.feed.announce(Happened(seq, event.type, event.at_us, event.attempt, job))
+            if saved.owed:
+                self.live.post()
 
         await self._engine.write(transactions.save(job, attempt, events), landed)
-
-    async def delete(self, job_id: str, at_us: int) -> bool:
-        return await self._engine.write(transactions.delete(job_id, at_us), self._show) is not None
-
-    def _show(self, job: Job | None) -> None:
-        if job is not None:
-            self.live.put(job)
 
     async def job(self, job_id: str) -> Job | None:
         if (job := self.live.job(job_id)) is not None:
@@ -101,10 +125,22 @@ class SqlStore:
     async def events(self, job_id: str) -> tuple[Event, ...]:
         return await self._engine.read(transactions.read_events(job_id))
 
+    async def happened(self, caller: str, *, after: int, limit: int, job_id: str | None = None) -> tuple[Happened, ...]:
+        if job_id is not None:
+            return await self._engine.read(history.of_job(job_id, after=after, limit=limit))
+        return await self._engine.read(history.of_caller(caller, after=after, limit=limit))
+
+    async def last_happened(self, caller: str) -> int:
+        return await self._engine.read(history.last(caller))
+
     async def list_jobs(
-        self, caller: str, *, after: str | None, limit: int, descending: bool = True
+        self, caller: str, *, after: str | None, limit: int, descending: bool = True, sought: Sought | None = None
     ) -> tuple[tuple[Job, ...], bool]:
-        jobs, more = await self._engine.read(transactions.list_jobs(caller, after, limit, descending=descending))
+        if sought is None or sought == Sought():
+            asked = transactions.list_jobs(caller, after, limit, descending=descending)
+        else:
+            asked = finding.find(caller, sought, after=after, limit=limit, descending=descending)
+        jobs, more = await self._engine.read(asked)
         return tuple(self.live.newest(job) for job in jobs), more
 
     async def open_work(self) -> list[tuple[Job, Attempt | None]]:
@@ -130,6 +166,12 @@ class SqlStore:
 
     async def keys(self) -> tuple[Key, ...]:
         return await self._engine.read(keeping.read_keys())
+
+    async def change_key(self, was: Key, key: Key) -> None:
+        def landed(_: None) -> None:
+            self.live.put_keys([key])
+
+        await self._engine.write(keeping.change_key(was, key), landed)
 
     async def revoke_key(self, id_or_name: str, at_us: int) -> bool:
         def landed(key: Key | None) -> None:

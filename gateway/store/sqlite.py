@@ -18,7 +18,7 @@ from gateway.store import keeping, sqlite_file, transactions
 from gateway.store.desk import Desk, Order
 from gateway.store.spec import StoreUnavailable, Trouble
 from gateway.store.sql import SqlStore
-from gateway.store.sqlite_writer import PROBE_BYTES, Executor, Writer
+from gateway.store.sqlite_writer import PROBE_BYTES, Chore, Executor, Writer
 from gateway.store.transactions import Transaction
 
 T = TypeVar("T")
@@ -122,6 +122,18 @@ class SqliteEngine:
         order = opened.desk.order(transaction)
         opened.reads.put(order)
         return await order.future
+
+    async def fold_log(self) -> None:
+        await self._done(Chore.FOLD)
+
+    async def compact(self) -> None:
+        await self._done(Chore.COMPACT)
+
+    async def _done(self, chore: Chore) -> None:
+        opened = self._store()
+        order = opened.desk.order(keeping.nothing())
+        opened.writer.do(chore, order)
+        await order.future
 
     def writable(self) -> bool:
         trouble = self.trouble()

@@ -110,6 +110,7 @@ def connect_writer(path: Path, migrations: Path = MIGRATIONS) -> sqlite3.Connect
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA secure_delete = ON")  # what was erased is written over; what page moves leave, see `compact`
         for number in sorted(known):
             if number > stands:
                 _migrate(db, number, known[number])

@@ -8,6 +8,7 @@ would then say "fine" for data that is gone.
 
 from __future__ import annotations
 
+import enum
 import os
 import queue
 import sqlite3
@@ -24,6 +25,7 @@ from gateway.store.transactions import Params, Rows
 
 MOST_PER_COMMIT = 256
 CHECKPOINT_BYTES = 4 << 20  # of write-ahead log
+FOLD_SECONDS = 1.0  # how long a fold that somebody waits for lets readers finish
 PROBE_BYTES = 128 << 10  # room for a dozen jobs, not for one byte
 
 # SQLite's result codes: those that may pass, and those after which only a new process can know what is on the disk.
@@ -53,6 +55,13 @@ class Executor:
             raise InvariantBroken(str(error)) from None
 
 
+class Chore(enum.Enum):
+    """What is done to the file as a whole, between two batches."""
+
+    FOLD = "fold"  # the log into the file
+    COMPACT = "compact"  # everything written anew, without the bytes that nothing uses
+
+
 class FileGone(Exception):
     """Somebody removed or replaced the file: what we wrote now would be lost with our process."""
 
@@ -67,7 +76,7 @@ class Writer:
         self._identity = _identity(path)
         self._desk = desk
         self._execute = Executor(db)
-        self._orders: queue.SimpleQueue[Order[Any] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Order[Any] | tuple[Chore, Order[None]] | None] = queue.SimpleQueue()
         self._trouble: Trouble | None = None
         self._checkpoint_at = CHECKPOINT_BYTES
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -77,6 +86,10 @@ class Writer:
 
     def put(self, order: Order[Any]) -> None:
         self._orders.put(order)
+
+    def do(self, chore: Chore, order: Order[None]) -> None:
+        """`order` is answered when it is done; its transaction is not run."""
+        self._orders.put((chore, order))
 
     def stop(self) -> None:
         """Finish what is queued, fold the log into the file, close the connection. Blocks; no `put` may follow."""
@@ -99,13 +112,38 @@ class Writer:
             batch = [self._orders.get()]
             while len(batch) < MOST_PER_COMMIT and not self._orders.empty():
                 batch.append(self._orders.get())
-            orders = [order for order in batch if order is not None]
+            orders = [order for order in batch if isinstance(order, Order)]
             if orders:
                 self._commit(orders)
                 self._desk.answer(orders)
                 self._checkpoint_when_due()
-            if len(orders) < len(batch):
+            for entry in batch:
+                if isinstance(entry, tuple):
+                    self._do(*entry)
+            if None in batch:
                 return
+
+    def _do(self, chore: Chore, order: Order[None]) -> None:
+        """A chore that does not succeed leaves the file as it was."""
+        try:
+            if self._trouble is not None:
+                raise StoreUnavailable(self._trouble.message)
+            if chore is Chore.COMPACT:
+                self._compact()
+            self._checkpoint(wait_seconds=FOLD_SECONDS)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            if _code(error) in _LASTING:
+                self._trouble = self._judge(error)
+            order.error = StoreUnavailable(f"{self._path}: {chore.value}: {error}")
+        self._desk.answer((order,))
+
+    def _compact(self) -> None:
+        """Its copy is made in a file: in memory, as other temporary tables are, it would be as large as the store."""
+        self._db.execute("PRAGMA temp_store = FILE")
+        try:
+            self._db.execute("VACUUM")
+        finally:
+            self._db.execute("PRAGMA temp_store = MEMORY")
 
     def _commit(self, orders: list[Order[Any]]) -> None:
         """Run a batch. Sets each order's result or error; never raises."""
@@ -169,10 +207,10 @@ class Writer:
         if size >= self._checkpoint_at and self._trouble is None:
             self._checkpoint()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, wait_seconds: float = 0.0) -> None:
         """Fold the log into the file and cut it, as far as readers allow. After the answers: nobody waits for it."""
         try:
-            self._db.execute("PRAGMA busy_timeout = 0")
+            self._db.execute(f"PRAGMA busy_timeout = {round(wait_seconds * 1000)}")
             ((busy, _, _),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._db.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
             self._checkpoint_at = CHECKPOINT_BYTES + (os.stat(self._wal).st_size if busy else 0)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.jobs import ATTEMPT_TABLE, Attempt, AttemptState, Job, JobEvent, JobState
+from gateway.store import money, outbox
 from gateway.store.spec import (
     Accepted,
     AttemptMoved,
@@ -24,11 +25,20 @@ from gateway.store.spec import (
     KeyReused,
     OperationTaken,
 )
+from gateway.store.words import attempt_without_words, event_without_words
 
 T = TypeVar("T")
 Params = Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
 Transaction = Generator[tuple[str, Params], Rows, T]
+
+
+class Saved(NamedTuple):
+    """What a save has made durable beside the job: its events' numbers, and how many addresses are owed its end."""
+
+    seqs: tuple[int, ...]
+    owed: int
+
 
 SHARDS = 256
 TERMINAL_EVENTS = {f"job.{state}" for state in JobState if state.is_terminal}
@@ -79,7 +89,7 @@ def accept(job: Job, decision: bytes, idempotency: Idempotency | None) -> Transa
     if job.state is not JobState.QUEUED:
         raise InvariantBroken(f"job {job.id} is {job.state}: only a queued one can be accepted")
     accepted = Event(job=job.id, type=JobEvent.ACCEPTED.value, at_us=job.created_us)
-    return _accept(job, _job_row(job), decision.decode(), idempotency, _event_row(accepted))
+    return _accept(job, _job_row(job), decision.decode(), idempotency, _event_row(accepted, job))
 
 
 def _accept(
@@ -90,9 +100,12 @@ def _accept(
         if first is not None:
             return Accepted(job=first, replayed=True)
     yield "job_insert", row
+    yield from money.must_have_room(job, before=0, is_new=True)
     yield "decision_insert", {"job": job.id, "decision": decision}
-    yield "event_append", event
-    return Accepted(job=job)
+    for name, value in job.spec.metadata.items():
+        yield "job_metadata_insert", {"caller": job.caller, "name": name, "value": value, "job": job.id}
+    ((seq,),) = yield "event_append", event
+    return Accepted(job=job, seq=seq)
 
 
 def _claim(job: Job, idempotency: Idempotency) -> Transaction[Job | None]:
@@ -119,14 +132,22 @@ def replayed(caller: str, idempotency: Idempotency, now_us: int) -> Transaction[
     return None
 
 
+def retried(caller: str, prefix: str, now_us: int, limit: int) -> Transaction[list[Job]]:
+    """The jobs of the live keys that begin with `prefix`, the greatest key first."""
+    between = {"first": prefix, "last": prefix + "~"}
+    rows = yield "idempotency_retried", {"caller": caller, **between, "now_us": now_us, "limit": limit}
+    return [_job.decode(doc) for (doc,) in rows]
+
+
 def _same(idempotency: Idempotency, fingerprint: str, doc: str) -> Job:
     if fingerprint != idempotency.fingerprint:
         raise KeyReused("this idempotency key was used for another request; a new request needs a new key")
     return _job.decode(doc)
 
 
-def save(job: Job, attempt: Attempt | None, events: tuple[Event, ...]) -> Transaction[None]:
-    """T2, T3, T4 and every smaller step: compare-and-set on the version before this one."""
+def save(job: Job, attempt: Attempt | None, events: tuple[Event, ...]) -> Transaction[Saved]:
+    """T2, T3, T4 and every smaller step: compare-and-set on the version before this one. A terminal event brings along
+    what is owed to the caller's addresses."""
     for event in events:
         if event.job != job.id:
             raise InvariantBroken(f"an event of job {event.job} cannot be saved with job {job.id}")
@@ -134,15 +155,31 @@ def save(job: Job, attempt: Attempt | None, events: tuple[Event, ...]) -> Transa
             raise InvariantBroken(f"job {job.id} is {job.state}: it cannot have the event {event.type}")
     if attempt is not None and attempt.job != job.id:
         raise InvariantBroken(f"attempt {attempt.id} of job {attempt.job} cannot be saved with job {job.id}")
-    return _save(_job_row(job), attempt, _attempt_row(attempt) if attempt else {}, [_event_row(e) for e in events])
+    if job.words_erased_us is not None:  # what is still found out about an erased job brings no words back
+        attempt = attempt_without_words(attempt) if attempt is not None else None
+        events = tuple(msgspec.structs.replace(e, data=event_without_words(e.data)) for e in events)
+    ends = next((event for event in events if event.type in TERMINAL_EVENTS), None)
+    owed = outbox.owe(job, at_us=ends.at_us) if ends is not None else None
+    row = _attempt_row(attempt) if attempt else {}
+    saving = _save(_job_row(job), attempt, row, [_event_row(e, job) for e in events], owed)
+    begins = attempt is not None and attempt.state is AttemptState.SUBMITTING
+    return money.bounded(job, saving) if begins else saving
 
 
-def _save(job: Params, attempt: Attempt | None, attempt_row: Params, events: list[Params]) -> Transaction[None]:
+def _save(
+    job: Params, attempt: Attempt | None, attempt_row: Params, events: list[Params], owed: Transaction[int] | None
+) -> Transaction[Saved]:
+    seqs: list[int] = []
     for event in events:  # before the job: its end is refused without its event
-        yield "event_append", event
+        ((seq,),) = yield "event_append", event
+        seqs.append(seq)
     yield from _save_job(job)
-    if attempt is None:
-        return
+    if attempt is not None:
+        yield from _save_attempt(attempt, attempt_row)
+    return Saved(tuple(seqs), owed=(yield from owed) if owed is not None else 0)
+
+
+def _save_attempt(attempt: Attempt, attempt_row: Params) -> Transaction[None]:
     try:
         if attempt.state is AttemptState.SUBMITTING:
             yield from _begin_attempt(attempt, attempt_row)
@@ -179,17 +216,6 @@ def _move_attempt(attempt: Attempt, row: Params) -> Transaction[None]:
     stored = yield "attempt_state", {"id": attempt.id}
     stands = f"stored as {stored[0][0]}" if stored else "not stored"
     raise AttemptMoved(f"attempt {attempt.id} is {stands}: it cannot be saved as {attempt.state}")
-
-
-def delete(job_id: str, at_us: int) -> Transaction[Job | None]:
-    """The job as deleted; None when there was nothing to delete."""
-    rows = yield "job_read", {"id": job_id}
-    job = _job.decode(rows[0][0]) if rows else None
-    if job is None or job.ended_us is None or job.deleted_us is not None:
-        return None
-    deleted = msgspec.structs.replace(job, deleted_us=at_us, version=job.version + 1)
-    yield from _save_job(_job_row(deleted))
-    return deleted
 
 
 def forget_expired(now_us: int) -> Transaction[int]:
@@ -256,6 +282,7 @@ def _job_row(job: Job) -> Params:
     return {
         "id": job.id,
         "caller": job.caller,
+        "test": int(job.test),
         "shard": shard_of(job.id),
         "state": job.state.value,
         "version": job.version,
@@ -267,6 +294,9 @@ def _job_row(job: Job) -> Params:
         "deadline_us": job.deadline_us,
         "ended_us": job.ended_us,
         "deleted_us": job.deleted_us,
+        "model": job.spec.model,
+        "backend": job.routing.backend,
+        "seconds": job.seconds,
         "doc": _encode(job).decode(),
     }
 
@@ -275,6 +305,7 @@ def _attempt_row(attempt: Attempt) -> Params:
     return {
         "id": attempt.id,
         "job": attempt.job,
+        "test": int(attempt.test),
         "no": attempt.no,
         "state": attempt.state.value,
         "backend": attempt.backend,
@@ -290,9 +321,10 @@ def _attempt_row(attempt: Attempt) -> Params:
     }
 
 
-def _event_row(event: Event) -> Params:
+def _event_row(event: Event, job: Job) -> Params:
     return {
         "job": event.job,
+        "caller": job.caller,
         "type": event.type,
         "at_us": event.at_us,
         "attempt": event.attempt,

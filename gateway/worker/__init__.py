@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from gateway.clips import Clips
+from gateway.jobs import Job
 from gateway.media import Pictures
 from gateway.settings import Routing
 from gateway.store.spec import Conflict, Store, StoreUnavailable
 from gateway.worker.books import Books
-from gateway.worker.buyer import Buyer
+from gateway.worker.realms import Realms
+from gateway.worker.refreshing import Refreshing
 from gateway.worker.steps import Steps
 from gateway.worker.watching import Ring
 
@@ -35,7 +37,7 @@ class Worker:
         self,
         *,
         store: Store,
-        buyer: Buyer,
+        realms: Realms,
         pictures: Pictures,
         routing: Routing,
         clips: Clips | None = None,  # None: delivered clips are not checked
@@ -43,22 +45,23 @@ class Worker:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._store = store
-        self._buyer = buyer
+        self._realms = realms
         self._now_us = now_us
         self._stopping = False
         self._gate = asyncio.Semaphore(STEPS_AT_ONCE)
         self._books = Books(
-            store=store, buyer=buyer, pictures=pictures, routing=routing, public_url=public_url, now_us=now_us
+            store=store, realms=realms, pictures=pictures, routing=routing, public_url=public_url, now_us=now_us
         )
         self._steps = Steps(
             store=store,
             books=self._books,
-            buyer=buyer,
+            realms=realms,
             pictures=pictures,
             routing=routing,
             clips=clips,
             now_us=now_us,
         )
+        self._refreshing = Refreshing(store=store, realms=realms, now_us=now_us)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -66,13 +69,15 @@ class Worker:
     async def start(self) -> None:
         """Take up every unfinished job of the store, then listen to the live view."""
         self._books.callback_key = await self._store.secret("callback")
-        self._buyer.health.rebuild(await self._store.recent_attempts(REMEMBERED_ATTEMPTS))
+        live, *_ = self._realms
+        live.health.rebuild(await self._store.recent_attempts(REMEMBERED_ATTEMPTS))
         for job, attempt in await self._store.open_work():
             self._books.resume(job, attempt)
             self._at(job.id, 0)
         self._store.live.on_wake(self._wake)
         self._store.live.on_ring(self._ring)
-        self._store.live.on_position(self._buyer.turns.position)
+        self._store.live.on_refresh(self._refreshing.refresh)
+        self._store.live.on_position(self._realms.position)
 
     async def stop(self) -> None:
         """Begin nothing more. A submit that has left is waited for: at worst its connect and read limits.
@@ -84,6 +89,12 @@ class Worker:
         self._timers.clear()
         while self._busy:
             await asyncio.wait(self._busy.values())
+        await self._refreshing.stop()
+
+    async def forget(self, job: Job) -> bool:
+        """Let renderers on this machine let go of what they keep of an erased job. False while one is still at it.
+        Raises ProviderError."""
+        return await self._refreshing.forget(job)
 
     def _wake(self, job_id: str) -> None:
         self._at(job_id, 0)
@@ -113,7 +124,7 @@ class Worker:
 
     def _call_next(self) -> None:
         """Wake the jobs that a slot has come free for."""
-        for job_id in self._buyer.next_turns(now_us=self._now_us()):
+        for job_id in self._realms.next_turns(now_us=self._now_us()):
             if job_id not in self._busy:
                 self._at(job_id, 0)
 
@@ -133,7 +144,7 @@ class Worker:
         finally:
             del self._busy[job_id]
             if delay is None:
-                self._buyer.turns.leave(job_id)
+                self._realms.leave(job_id)
             self._call_next()
         if job_id in self._again:
             self._again.discard(job_id)

@@ -19,7 +19,8 @@ from gateway.media import Pictures
 from gateway.settings import Routing
 from gateway.store.spec import Conflict, Event, Store, StoreUnavailable
 from gateway.worker import pace
-from gateway.worker.buyer import Buyer, Choice, Line
+from gateway.worker.buyer import Choice, Line
+from gateway.worker.realms import Realms
 from providers.spec import Fault, Operation, Succeeded
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,7 @@ class Books:
         self,
         *,
         store: Store,
-        buyer: Buyer,
+        realms: Realms,
         pictures: Pictures,
         routing: Routing,
         public_url: str | None,
@@ -44,7 +45,7 @@ class Books:
         self.open: dict[str, Attempt] = {}
         self.job_of: dict[str, str] = {}
         self._store = store
-        self._buyer = buyer
+        self._realms = realms
         self._pictures = pictures
         self._routing = routing
         self._now_us = now_us
@@ -68,7 +69,7 @@ class Books:
             self._pictures.hold(job.spec.video)
         if attempt is not None and attempt.state.is_open:
             self._follow(attempt)
-            self._buyer.opened(attempt)
+            self._realms.of(attempt).opened(attempt)
 
     async def attempts(self, job: Job) -> tuple[Attempt, ...]:
         """All that a job has tried so far."""
@@ -90,16 +91,16 @@ class Books:
         event = self._event(JobEvent.ATTEMPT_STARTED, attempt, price_usd_micros=attempt.price_usd_micros)
         await self._store.save(started, attempt=attempt, events=(event,))
         self._follow(attempt)
-        self._buyer.opened(attempt)
-        log.info("attempt.started", job=job.id, attempt=attempt.id, backend=attempt.backend)
+        self._realms.of(attempt).opened(attempt)
+        log.info("attempt.started", **_named(attempt))
 
     async def accepted(self, job_id: str, attempt: Attempt, operation: Operation) -> None:
         """T3: the vendor's handle of an attempt that was taken on, by its reply or found later."""
         event = AttemptEvent.FOUND if attempt.state is AttemptState.UNKNOWN else AttemptEvent.ACCEPTED
         running = advance_attempt(attempt, event, operation=operation, accepted_us=self._now_us(), fault=None)
         await self.note(job_id, running, event)
-        self._buyer.taken(running)
-        log.info(event.value, job=job_id, attempt=attempt.id, backend=attempt.backend)
+        self._realms.of(running).taken(running)
+        log.info(event.value, **_named(running))
 
     async def note(self, job_id: str, attempt: Attempt, event: AttemptEvent) -> None:
         """A change of an attempt that stays open (T3)."""
@@ -148,7 +149,7 @@ class Books:
         before, job = await self._surely(job_id, build, attempt, event, **told)
         self.open.pop(job_id, None)
         self.job_of.pop(attempt.id, None)
-        self._buyer.closed(attempt, now_us=now)
+        self._realms.of(attempt).closed(attempt, now_us=now)
         self._say(job, attempt, event)
         if not job.state.is_terminal:
             return 0.0
@@ -241,7 +242,13 @@ class Books:
         return Event(job=attempt.job, type=kind, at_us=self._now_us(), attempt=attempt.id, data=data)
 
     def _say(self, job: Job, attempt: Attempt, event: AttemptEvent) -> None:
-        said = {"job": job.id, "attempt": attempt.id, "backend": attempt.backend}
+        said = _named(attempt)
         log.info(event.value, **said, cost_usd_micros=attempt.cost_usd_micros)
         if job.state.is_terminal:
             log.info(f"job.{job.state}", **said, cost_usd_micros=job.cost_usd_micros, code=job.error_code)
+
+
+def _named(attempt: Attempt) -> dict[str, Any]:
+    """Whose line of the log it is. A test is told as such: its backend was only played."""
+    said = {"job": attempt.job, "attempt": attempt.id, "backend": attempt.backend}
+    return {**said, "test": True} if attempt.test else said

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.acceptance import Acceptance
 from gateway.catalogue import Backend, Candidate, Catalogue, Code, UnknownModel, dollars, match
+from gateway.catalogue.shapes import parse_size
 from gateway.deciding import decide
 from gateway.draws import seed_of
 from gateway.health import Health, bucket
@@ -39,6 +40,11 @@ class Line(NamedTuple):
     max_in_flight: int | None = None  # the operator's own limit; else the backend's
     max_submits_per_minute: float | None = None
     callbacks: bool = True
+    test: bool = False  # for jobs of test keys, and for no others
+
+
+class WrongRealm(Exception):
+    """A live and a test job's things came together. A defect of ours; nothing was sent."""
 
 
 class Choice(NamedTuple):
@@ -77,8 +83,12 @@ class Buyer:
         lines: Sequence[Line],
         configured: Collection[str],
         acceptance: Acceptance | None = None,  # None: nobody has judged a clip
+        test: bool = False,  # buys for jobs of test keys, and for no others
     ) -> None:
+        if any(line.test is not test for line in lines):
+            raise WrongRealm("a buyer was given a line of the other realm")
         self.health = health
+        self.test = test
         self._catalogue = catalogue
         self._acceptance = acceptance or Acceptance()
         self._policy = policy
@@ -101,6 +111,7 @@ class Buyer:
 
     def opened(self, attempt: Attempt) -> None:
         """An attempt takes a slot, from its intent on."""
+        self._must_be_mine(attempt)
         self._in_flight[attempt.provider, attempt.account] += 1
         self.health.started(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
 
@@ -108,11 +119,23 @@ class Buyer:
         """The vendor took an attempt on."""
         self.health.accepted(attempt.backend, account=attempt.account)
 
+    def lost(self, attempt: Attempt, fault: Fault, *, now_us: int) -> None:
+        """A submit's outcome is unknown: for the circuit it is one that was not taken, until it is found."""
+        if not self.test:
+            self._tell(attempt, now_us, fault=fault, bought=False)
+
+    def polled(self, attempt: Attempt, *, now_us: int, fault: Fault | None = None) -> None:
+        """A render was looked at: with an answer, or with this fault."""
+        if not self.test:
+            self.health.polled(attempt.backend, at_us=now_us, fault=fault)
+
     def closed(self, attempt: Attempt, *, now_us: int) -> None:
         """An attempt gives its slot back and is remembered for what it was."""
         account = attempt.provider, attempt.account
         self._in_flight[account] -= 1
         self.health.ended(attempt.backend, bucket=attempt.bucket, account=attempt.account, at_us=attempt.started_us)
+        if self.test:
+            return  # a staged failure is no news, and the next test is to fare like this one
         if attempt.state is AttemptState.REJECTED and attempt.fault and attempt.fault.kind is Kind.RATE_LIMITED:
             self._slots[account] = pace.fewer_slots(self._in_flight[account], now_us=now_us)
         render = None
@@ -121,14 +144,20 @@ class Buyer:
             render = (attempt.ended_us - (attempt.accepted_us or attempt.started_us)) / SECOND
         elif attempt.fault is None:
             return
+        fault, bought = attempt.fault if render is None else None, attempt.state not in pace.NOTHING_BOUGHT
+        self._tell(attempt, now_us, fault=fault, bought=bought, render=render)
+
+    def _tell(
+        self, attempt: Attempt, now_us: int, *, fault: Fault | None, bought: bool, render: float | None = None
+    ) -> None:
         self.health.observe(
             backend=attempt.backend,
             bucket=attempt.bucket,
             at_us=now_us,
             render_seconds=render,
-            fault=None if render is not None else attempt.fault,
+            fault=fault,
             account=attempt.account,
-            bought=attempt.state not in (AttemptState.NOT_SENT, AttemptState.REJECTED),
+            bought=bought,
         )
 
     def decide(
@@ -156,8 +185,11 @@ class Buyer:
 
     def choose(self, job: Job, attempts: Sequence[Attempt], *, now_us: int) -> Choice | Wait | Pass:
         """What to try next, given everything that this job has tried. A Choice holds a slot until `free`."""
+        self._must_be_mine(job)
         chosen = self._choose(job, attempts, now_us=now_us)
-        if not (isinstance(chosen, Wait) and chosen.in_line):
+        if isinstance(chosen, Choice):
+            self.turns.went(job.id, job.caller, chosen.line.provider)
+        elif not (isinstance(chosen, Wait) and chosen.in_line):
             self.turns.leave(job.id)
         for provider in {provider for provider, _ in self._lines}:
             self.health.waits(provider, self.turns.waiting(provider))
@@ -265,6 +297,7 @@ class Buyer:
 
     def attempt(self, job: Job, choice: Choice, *, id: str, now_us: int) -> Attempt:
         """The attempt of this choice, as it is written down before its POST."""
+        self._must_be_mine(job)
         backend, request = choice.candidate.backend, choice.candidate.request
         return Attempt(
             id=id,
@@ -279,6 +312,7 @@ class Buyer:
             bills=backend.billed_endings,
             bucket=bucket(request),
             started_us=now_us,
+            test=self.test,
         )
 
     def candidate_of(self, job: Job, attempt: Attempt, *, now_us: int) -> Candidate | None:
@@ -300,9 +334,16 @@ class Buyer:
         )
         return min(0.9 * elapsed / max(figures.p50_seconds, 0.1), 0.95), look
 
+    def _must_be_mine(self, one: Job | Attempt) -> None:
+        if one.test is not self.test:
+            raise WrongRealm(f"{one.id} (test: {one.test}) came to the buyer of the other realm")
+
     def _choice(self, candidate: Candidate, ranked: Ranked, line: Line, *, now_us: int, again: bool) -> Choice:
         backend = candidate.backend
         figures = self.health.figures(backend, bucket(candidate.request), now_us=now_us)
+        if self.test and (size := parse_size(candidate.size)) is not None:  # the vendor would know its own pixels
+            request = msgspec.structs.replace(candidate.request, width=size[0], height=size[1])
+            candidate = msgspec.structs.replace(candidate, request=request)
         routing = Routing(
             backend=backend.id,
             provider=backend.provider,

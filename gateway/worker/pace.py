@@ -20,7 +20,7 @@ RETRIES_PER_MINUTE, RETRY_SHARE = (
 )  # retries of a provider that is down: so many, and so many for each new submit
 STUCK_SIGMAS = 3.09  # standard normal quantile of 0.999
 SLOT_CUT, SLOT_BACK_US = 0.7, 10_000_000  # additive increase, multiplicative decrease
-_NOTHING_BOUGHT = (AttemptState.NOT_SENT, AttemptState.REJECTED)
+NOTHING_BOUGHT = (AttemptState.NOT_SENT, AttemptState.REJECTED)
 _CAPACITY = (Kind.RATE_LIMITED, Kind.UNAVAILABLE, Kind.TIMEOUT)
 
 CODES: dict[Kind, str] = {
@@ -92,7 +92,7 @@ def closed_until(attempts: Iterable[Attempt], backend: str) -> float:
     for attempt in attempts:
         if attempt.backend != backend:
             continue
-        if not (attempt.state in _NOTHING_BOUGHT and attempt.fault is not None and attempt.fault.kind in _CAPACITY):
+        if not (attempt.state in NOTHING_BOUGHT and attempt.fault is not None and attempt.fault.kind in _CAPACITY):
             return float("inf")
         until = (attempt.ended_us or attempt.started_us) + max(wait, attempt.fault.retry_after_seconds or 0.0) * 1e6
         wait = min(wait * 2, RETRY_SECONDS[1])
@@ -142,7 +142,7 @@ class Bucket:
 
 def taken_on(attempts: Iterable[Attempt]) -> int:
     """How many attempts a vendor took on or may have."""
-    return sum(attempt.state not in _NOTHING_BOUGHT for attempt in attempts)
+    return sum(attempt.state not in NOTHING_BOUGHT for attempt in attempts)
 
 
 def is_retry(attempts: Iterable[Attempt], provider: str) -> bool:
@@ -150,7 +150,7 @@ def is_retry(attempts: Iterable[Attempt], provider: str) -> bool:
     its slots govern that."""
     last = [attempt for attempt in attempts if attempt.provider == provider][-1:]
     return any(
-        one.state in _NOTHING_BOUGHT and one.fault is not None and one.fault.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT)
+        one.state in NOTHING_BOUGHT and one.fault is not None and one.fault.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT)
         for one in last
     )
 

@@ -8,8 +8,9 @@ I4). An attempt found `submitting` by anybody else (after a crash) is left alone
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -19,10 +20,11 @@ from gateway.clips import Clips
 from gateway.jobs import Attempt, AttemptEvent, AttemptState, Job, JobEvent, JobState, advance_attempt
 from gateway.media import PictureRefused, Pictures, addresses
 from gateway.settings import Routing
-from gateway.store.spec import Store
+from gateway.store.spec import BudgetExceeded, Store
 from gateway.worker import pace
 from gateway.worker.books import Books
-from gateway.worker.buyer import Buyer, Choice, Line, Pass, Wait
+from gateway.worker.buyer import Choice, Line, Pass, Wait, WrongRealm
+from gateway.worker.realms import Realms, must_be_of_one_realm
 from gateway.worker.watching import Watching
 from providers.spec import Fault, Kind, Operation, Outcome, ProviderError, Verdict, VideoRequest
 
@@ -39,7 +41,7 @@ class Steps:
         *,
         store: Store,
         books: Books,
-        buyer: Buyer,
+        realms: Realms,
         pictures: Pictures,
         routing: Routing,
         now_us: Callable[[], int],
@@ -49,7 +51,7 @@ class Steps:
         self.watching = Watching(
             live=store.live,
             books=books,
-            buyer=buyer,
+            realms=realms,
             pictures=pictures,
             routing=routing,
             clips=clips,
@@ -57,7 +59,7 @@ class Steps:
         )
         self._store = store
         self._books = books
-        self._buyer = buyer
+        self._realms = realms
         self._pictures = pictures
         self._routing = routing
         self._now_us = now_us
@@ -92,27 +94,49 @@ class Steps:
         if now >= job.deadline_us:
             await self._books.end(job, JobEvent.EXPIRED, code="expired")
             return None
-        match self._buyer.choose(job, await self._books.attempts(job), now_us=now):
+        attempts = await self._books.attempts(job)
+        match self._realms.of(job).choose(job, attempts, now_us=now):
             case Wait(seconds=seconds):
                 return min(seconds, max((job.deadline_us - now) / SECOND, 0.0))
             case Pass(code=code, fault=fault):
                 await self._books.end(job, JobEvent.FAILED, code=code, fault=fault)
                 return None
             case choice:
-                return await self._submit(job, choice)
+                try:
+                    return await self._submit(job, choice)
+                except BudgetExceeded as over:
+                    return await self._begin_within(job, attempts, over, now_us=now)
+
+    async def _begin_within(
+        self, job: Job, attempts: Sequence[Attempt], over: BudgetExceeded, *, now_us: int
+    ) -> float | None:
+        """The key's budget has no room for the attempt that was chosen: one for which it has, or the job's end."""
+        least = min(job.purse_usd_micros, job.reserved_usd_micros + over.left_usd_micros)
+        match self._realms.of(job).choose(
+            msgspec.structs.replace(job, purse_usd_micros=least), attempts, now_us=now_us
+        ):
+            case Wait(seconds=seconds):
+                return min(seconds, max((job.deadline_us - now_us) / SECOND, 0.0))
+            case Choice() as choice:
+                with contextlib.suppress(BudgetExceeded):  # somebody else took what was left
+                    return await self._submit(job, choice)
+        before = f"{attempts[-1].fault.message}; " if attempts and attempts[-1].fault else ""
+        fault = Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.NEVER, message=f"{before}{over}")
+        await self._books.end(job, JobEvent.FAILED, code="budget_exceeded", fault=fault)
+        return None
 
     async def _submit(self, job: Job, choice: Choice) -> float | None:
         """T2, then the one POST, then T3."""
         try:
-            prepared = await self._prepared(choice)
+            prepared = await self._prepared(job, choice)
             sent_before = self._monotonic() + self._routing.intent_seconds
-            attempt = self._buyer.attempt(job, choice, id=ids.fresh("att"), now_us=self._now_us())
+            attempt = self._realms.of(job).attempt(job, choice, id=ids.fresh("att"), now_us=self._now_us())
             if not isinstance(prepared, ProviderError):
                 handed = addresses(choice.candidate.request, prepared)
                 attempt = msgspec.structs.replace(attempt, handed=handed)
             await self._books.start(job, attempt, choice)
         finally:
-            self._buyer.free(choice)
+            self._realms.of(job).free(choice)
         failpoints.reach("after_intent")
         try:
             if isinstance(prepared, ProviderError):
@@ -124,13 +148,16 @@ class Steps:
         await self._books.accepted(job.id, attempt, operation)
         return choice.first_look_seconds
 
-    async def _prepared(self, choice: Choice) -> VideoRequest | ProviderError:
+    async def _prepared(self, job: Job, choice: Choice) -> VideoRequest | ProviderError:
         """The request with its pictures in a form that the vendor takes; or why there is none: then nothing is sent."""
         try:
+            must_be_of_one_realm(job, choice.line)
             formats = choice.candidate.backend.picture.formats
             return await self._pictures.hand_over(choice.candidate.request, choice.line.adapter, formats=formats)
         except ProviderError as error:
             return error
+        except WrongRealm as error:
+            return _held_back(error, job.id)
         except PictureRefused as error:
             fault = Fault(kind=Kind.INVALID_REQUEST, verdict=Verdict.NEVER, message=error.message)
             return ProviderError(fault, outcome=Outcome.NOT_SENT)
@@ -139,6 +166,10 @@ class Steps:
         if self._monotonic() >= before:
             fault = Fault(kind=Kind.TIMEOUT, verdict=Verdict.ELSEWHERE, message="its intent was too old to be sent")
             raise ProviderError(fault, outcome=Outcome.NOT_SENT)
+        try:
+            must_be_of_one_realm(attempt, line)
+        except WrongRealm as error:
+            raise _held_back(error, attempt.job) from error
         url = self._books.callback_url(attempt, line)
         try:
             return await line.adapter.submit(request, model_id=attempt.model_id, callback_url=url, client_id=attempt.id)
@@ -164,6 +195,7 @@ class Steps:
         if error.outcome in (Outcome.UNKNOWN, Outcome.ACCEPTED):
             unknown = advance_attempt(attempt, AttemptEvent.LOST, fault=fault)
             await self._books.note(job_id, unknown, AttemptEvent.LOST)
+            self._realms.of(attempt).lost(attempt, fault, now_us=self._now_us())
             if self.watching.has_rung(attempt):
                 return 0.0
             return pace.next_doubt(0.0, window=self._routing.unknown_after_seconds)
@@ -180,3 +212,10 @@ class Steps:
         fault = Fault(kind=Kind.UNKNOWN, verdict=Verdict.UNSURE, message="the process ended while it was being sent")
         await self._books.note(job.id, advance_attempt(attempt, AttemptEvent.LOST, fault=fault), AttemptEvent.LOST)
         return 0.0
+
+
+def _held_back(error: WrongRealm, job_id: str) -> ProviderError:
+    """A defect of ours that nobody is to pay for."""
+    log.error("attempt.held_back", job=job_id, error=str(error))
+    fault = Fault(kind=Kind.UNAVAILABLE, verdict=Verdict.NEVER, message="held back: live and test do not mix")
+    return ProviderError(fault, outcome=Outcome.NOT_SENT)

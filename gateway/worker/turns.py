@@ -1,21 +1,46 @@
 """Whose turn it is when a slot comes free: one caller's thousand jobs do not starve another's one.
 
-Law: pure bookkeeping, no clock. Callers take turns, each with its oldest job first; a job that comes later never
-passes one that waits, unless nobody waits for that provider. A turn that is not taken goes on to the next.
+Law: pure bookkeeping, no clock. Each start of a caller's job is one turn, whether it had to wait or not, and whoever
+has had fewer goes first, its oldest job before its others; who comes anew, or comes back, begins level with the last
+one served, so that nobody saves turns up. A job that comes later never passes one of its own caller that waits, and
+none passes anybody unless it is called. A turn that is not taken goes on to the next.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+MANY_CALLERS = 1000  # whose turns are remembered; beyond it, those that are level with a newcomer are forgotten
+
+
+class _Line:
+    """Of one provider."""
+
+    __slots__ = ("called", "jobs", "level", "next")
+
+    def __init__(self) -> None:
+        self.jobs: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()  # of each caller that waits, oldest first
+        self.next: dict[str, int] = {}  # caller → the turn that it would have next
+        self.level = 0  # the turn that was had last
+        self.called: str | None = None  # the job that may go
+
+    def turn(self, caller: str) -> int:
+        return max(self.next.get(caller, 0), self.level)
+
+    def served(self, caller: str) -> None:
+        """This caller has had a turn."""
+        self.level = self.turn(caller)
+        self.next[caller] = self.level + 1
+        if len(self.next) > MANY_CALLERS:
+            self.next = {caller: turn for caller, turn in self.next.items() if turn > self.level}
+
 
 class Turns:
     """The jobs that wait for a slot, by provider and caller, in the order in which they will be served."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, OrderedDict[str, OrderedDict[str, None]]] = {}  # provider → caller → jobs
+        self._lines: dict[str, _Line] = {}
         self._waits: dict[str, tuple[str, str]] = {}  # job → provider, caller
-        self._called: dict[str, str] = {}  # provider → the job whose turn it is
 
     def wait(self, job: str, caller: str, provider: str) -> None:
         """Stand in line for a provider. A job keeps its place, unless it now wants another one."""
@@ -24,7 +49,14 @@ class Turns:
             return
         self.leave(job)
         self._waits[job] = provider, caller
-        self._lines.setdefault(provider, OrderedDict()).setdefault(caller, OrderedDict())[job] = None
+        self._lines.setdefault(provider, _Line()).jobs.setdefault(caller, OrderedDict())[job] = None
+
+    def went(self, job: str, caller: str, provider: str) -> None:
+        """This job has taken a slot of the provider: its caller has had a turn, unless it was called to it."""
+        line = self._lines.setdefault(provider, _Line())
+        if line.called != job:
+            line.served(caller)
+        self.leave(job)
 
     def leave(self, job: str) -> None:
         """Out of the line: it got its slot, or wants none any more."""
@@ -32,33 +64,29 @@ class Turns:
         if known is None:
             return
         provider, caller = known
-        if self._called.get(provider) == job:
-            del self._called[provider]
-        callers = self._lines[provider]
-        jobs = callers[caller]
+        line = self._lines[provider]
+        if line.called == job:
+            line.called = None
+        jobs = line.jobs[caller]
         del jobs[job]
         if not jobs:
-            del callers[caller]
-        if not callers:
-            del self._lines[provider]
+            del line.jobs[caller]
 
     def may_go(self, job: str, provider: str) -> bool:
         """Whether this job may take a free slot now: it was called, or nobody waits."""
-        return provider not in self._lines or self._called.get(provider) == job
+        line = self._lines.get(provider)
+        return line is None or not line.jobs or line.called == job
 
     def call(self, provider: str) -> str | None:
-        """The next job in turn, which may go from now on; None when nobody waits. Its caller goes to the line's end."""
-        callers = self._lines.get(provider)
-        if not callers:
+        """The next job in turn, which may go from now on; None when nobody waits."""
+        line = self._lines.get(provider)
+        if line is None or not line.jobs:
             return None
-        known = self._called.get(provider)
-        if known is not None:
-            return known
-        caller, jobs = next(iter(callers.items()))
-        callers.move_to_end(caller)
-        job = next(iter(jobs))
-        self._called[provider] = job
-        return job
+        if line.called is None:
+            caller = min(line.jobs, key=line.turn)  # of equals, the one that has waited for longest
+            line.called = next(iter(line.jobs[caller]))
+            line.served(caller)
+        return line.called
 
     def place(self, job: str) -> tuple[str, int] | None:
         """The provider that this job stands in line for, and how many will be served before it; None when for none."""
@@ -71,23 +99,25 @@ class Turns:
         if known is None:
             return None
         provider, caller = known
-        called = self._called.get(provider)
-        if called == job:
+        line = self._lines[provider]
+        if line.called == job:
             return 0
-        mine = [one for one in self._lines[provider][caller] if one != called].index(job)
-        ahead, passed = (1 if called else 0) + mine, False
-        for other, jobs in self._lines[provider].items():
+        mine = [one for one in line.jobs[caller] if one != line.called].index(job)
+        turn = line.turn(caller) + mine
+        ahead, passed = mine + (line.called is not None), False
+        for other, jobs in line.jobs.items():
             if other == caller:
                 passed = True
                 continue
-            others = len(jobs) - (called in jobs)
-            ahead += min(others, mine if passed else mine + 1)
+            sooner = turn - line.turn(other) + (0 if passed else 1)  # of equal turns, the earlier caller's goes first
+            ahead += min(len(jobs) - (line.called in jobs), max(sooner, 0))
         return ahead
 
     def providers(self) -> tuple[str, ...]:
         """Those that somebody waits for."""
-        return tuple(self._lines)
+        return tuple(provider for provider, line in self._lines.items() if line.jobs)
 
     def waiting(self, provider: str) -> int:
         """How many jobs wait for a provider."""
-        return sum(len(jobs) for jobs in self._lines.get(provider, {}).values())
+        line = self._lines.get(provider)
+        return sum(len(jobs) for jobs in line.jobs.values()) if line is not None else 0

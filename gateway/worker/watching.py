@@ -22,7 +22,8 @@ from gateway.store.live import LiveView
 from gateway.store.spec import OperationTaken
 from gateway.worker import pace
 from gateway.worker.books import Books
-from gateway.worker.buyer import Buyer, Line
+from gateway.worker.buyer import Line
+from gateway.worker.realms import Realms
 from providers.spec import (
     BuysByFinding,
     Cancels,
@@ -63,7 +64,7 @@ class Watching:
         *,
         live: LiveView,
         books: Books,
-        buyer: Buyer,
+        realms: Realms,
         pictures: Pictures,
         routing: Routing,
         clips: Clips | None,
@@ -71,7 +72,7 @@ class Watching:
     ) -> None:
         self._live = live
         self._books = books
-        self._buyer = buyer
+        self._realms = realms
         self._pictures = pictures
         self._routing = routing
         self._clips = clips
@@ -94,7 +95,7 @@ class Watching:
         """Find out what became of a submit whose reply was lost, without ever sending it again."""
         if job.cancel_requested and not job.state.is_terminal:
             await self._books.refuse_cancel(job.id)
-        line = self._buyer.line(attempt.provider, attempt.account)
+        line = self._realms.line(attempt)
         waited = (self._now_us() - attempt.started_us) / SECOND
         if line is not None:
             operation, is_sure = await self._claimed(attempt, line), False
@@ -145,7 +146,7 @@ class Watching:
 
     async def _found(self, job: Job, attempt: Attempt, line: Line) -> tuple[Operation | None, bool]:
         """The operation of a lost submit, where the vendor can be asked for it; and whether it has answered at all."""
-        adapter, found = line.adapter, self._buyer.candidate_of(job, attempt, now_us=self._now_us())
+        adapter, found = line.adapter, self._realms.of(job).candidate_of(job, attempt, now_us=self._now_us())
         if found is None or not isinstance(adapter, Finds):
             return None, False
         if isinstance(adapter, BuysByFinding) and (job.state.is_terminal or job.cancel_requested):
@@ -173,7 +174,7 @@ class Watching:
     async def look(self, job: Job, attempt: Attempt) -> float | None:
         """One poll of a running attempt."""
         failpoints.reach("while_running")
-        line = self._buyer.line(attempt.provider, attempt.account)
+        line = self._realms.line(attempt)
         operation = attempt.operation
         if line is None or operation is None:
             log.error("attempt.has_no_account", attempt=attempt.id, provider=attempt.provider, account=attempt.account)
@@ -184,13 +185,15 @@ class Watching:
         try:
             status = await line.adapter.poll(operation)
         except ProviderError as error:
+            self._realms.of(attempt).polled(attempt, now_us=self._now_us(), fault=error.fault)
             return await self._not_seen(job, attempt, error)
+        self._realms.of(attempt).polled(attempt, now_us=self._now_us())
         self._lost_us.pop(attempt.id, None)
         return await self._take(job, attempt, status)
 
     async def stop_render(self, attempt: Attempt) -> bool:
         """Ask the vendor to stop, once. Whether it took the wish; the truth comes by the next poll."""
-        line = self._buyer.line(attempt.provider, attempt.account)
+        line = self._realms.line(attempt)
         if attempt.id in self._asked:
             return True
         if line is None or attempt.operation is None or not isinstance(line.adapter, Cancels):
@@ -213,7 +216,7 @@ class Watching:
                 elapsed = _elapsed(attempt, now)
                 await self._give_up_stuck(job, attempt, elapsed, now_us=now)
                 seen = status.progress if isinstance(status, Running) else 0.0
-                guess, wait = self._buyer.outlook(attempt, elapsed, now_us=now)
+                guess, wait = self._realms.of(attempt).outlook(attempt, elapsed, now_us=now)
                 self._live.set_progress(job.id, guess if seen is None else seen)
                 return min(wait, CANCELLING_SECONDS) if attempt.id in self._asked else wait
             case Succeeded():
@@ -231,12 +234,12 @@ class Watching:
     async def _give_up_stuck(self, job: Job, attempt: Attempt, elapsed: float, *, now_us: int) -> None:
         """Stop a render that is out for longer than nearly all, where its vendor can and another backend could go on.
         One that cannot be stopped is waited for: to go on beside it would buy the clip twice."""
-        line = self._buyer.line(attempt.provider, attempt.account)
+        line = self._realms.line(attempt)
         if job.state.is_terminal or attempt.id in self._given_up or not self._is_stuck(attempt, elapsed, now_us):
             return
         if line is None or not isinstance(line.adapter, Cancels):
             return
-        if not self._buyer.could_follow(job, await self._books.attempts(job), now_us=now_us):
+        if not self._realms.of(job).could_follow(job, await self._books.attempts(job), now_us=now_us):
             return
         self._given_up.add(attempt.id)
         if await self.stop_render(attempt):
@@ -245,7 +248,7 @@ class Watching:
             )
 
     def _is_stuck(self, attempt: Attempt, elapsed: float, now_us: int) -> bool:
-        return attempt.id in self._given_up or elapsed >= self._buyer.stuck_after(attempt, now_us=now_us)
+        return attempt.id in self._given_up or elapsed >= self._realms.of(attempt).stuck_after(attempt, now_us=now_us)
 
     async def _receive(self, job: Job, attempt: Attempt, won: Succeeded) -> float | None:
         """A clip is there: it is held against what was bought before anybody is told so. It is paid for either way."""
@@ -269,7 +272,7 @@ class Watching:
         """What a look at the clip says; nothing against it where none is wanted, or nobody waits for it any more."""
         if self._clips is None or job.state.is_terminal or not won.videos:
             return Fits()
-        asked = self._buyer.candidate_of(job, attempt, now_us=self._now_us())
+        asked = self._realms.of(job).candidate_of(job, attempt, now_us=self._now_us())
         if asked is None:
             return Unchecked(why="its backend no longer stands in the catalogue for this request")
         try:
@@ -290,7 +293,7 @@ class Watching:
         if lost or self._followed_enough(job):
             gone = advance_attempt(attempt, AttemptEvent.FAILED, fault=error.fault, ended_us=now)
             return await self._close(job, gone, AttemptEvent.FAILED)
-        _, wait = self._buyer.outlook(attempt, _elapsed(attempt, now), now_us=now)
+        _, wait = self._realms.of(attempt).outlook(attempt, _elapsed(attempt, now), now_us=now)
         return max(wait, error.retry_after_seconds or 0.0)
 
     def _followed_enough(self, job: Job) -> bool:

@@ -2,8 +2,9 @@
 
 It takes the source picture, or a scene generated from the prompt's words, under the camera move that the prompt names,
 and gives H.264 at 24 fps with a bed of sound where sound is asked for. Its model ids are lanes (`swift`, `steady`,
-`thrifty`): one renderer, made to wait and to fail at different rates, so that routing and failover can be watched.
-`options.sandbox` stages a failure or a delay: see `orders.Words`.
+`thrifty`): one renderer, made to wait and to fail at different rates, so that routing and failover can be watched; and
+`double:acme/cat`, which plays another backend's part: it takes all that a request can hold (references, a negative
+prompt and cfg_scale have no effect) and films drafts. `words` stages failures and delays.
 
 Law: rendering and files live in threads; the event loop only asks. An order is on disk before its operation is told,
 so another process can take it up: what was rendered is found, what was not is rendered anew, for it costs nothing.
@@ -26,6 +27,7 @@ from providers.sandbox.film import clip_seconds
 from providers.sandbox.orders import End, Fell, Order, Orders
 from providers.sandbox.size import SizeRefused, frame_size
 from providers.sandbox.studio import LANES, Studio, broken
+from providers.sandbox.words import CueUnknown, Words
 from providers.spec import (
     Failed,
     Fault,
@@ -71,10 +73,11 @@ def make(settings: Settings, transport: Transport | None = None) -> Provider:
 
 
 class Adapter:
-    """The sandbox as a provider; it also cancels, finds and closes."""
+    """The sandbox as a provider; it also cancels, finds, forgets and closes."""
 
     name = "sandbox"
     takes: tuple[MediaForm, ...] = (MediaForm.BYTES,)
+    buys_nothing: Literal[True] = True
     absence_disproves: Literal[True] = True  # orders are named by our own id
 
     def __init__(self, settings: Settings) -> None:
@@ -86,10 +89,16 @@ class Adapter:
         self, request: VideoRequest, *, model_id: str, callback_url: str | None, client_id: str
     ) -> Operation:
         """Take an order and begin to render it. The same client id is the same operation, whatever it asks for."""
-        order = Order(client_id=client_id, lane=model_id, request=request)
-        _check(order)
+        lane, _, part = model_id.partition(":")
+        order = Order(client_id=client_id, lane=lane, request=request, part=part)
+        words = _check(order)
+        if words.refuse is not None:
+            raise _refused(words.refuse)
         orders, studio = self._house()
         name = await _in_thread(_take, orders, studio, order)
+        if words.lose_reply:
+            message = "the sandbox was told to lose its reply"
+            raise ProviderError(Fault(kind=Kind.TIMEOUT, verdict=Verdict.UNSURE, message=message, code="staged"))
         return Operation(provider=self.name, id=name)
 
     async def poll(self, operation: Operation) -> Status:
@@ -111,6 +120,10 @@ class Adapter:
         name = orders.name(client_id)
         order = await _in_thread(orders.read, name)
         return None if order is None else Operation(provider=self.name, id=name)
+
+    async def forget(self, operation: Operation, *, words: bool, clip: bool) -> None:
+        orders, _ = self._house()
+        await _in_thread(orders.forget, operation.id, words=words, clip=clip)
 
     async def close(self) -> None:
         """Stop rendering. Orders that had not ended are rendered anew when the next process polls them."""
@@ -150,26 +163,26 @@ def _take(orders: Orders, studio: Studio, order: Order) -> str:
     return name
 
 
-def _check(order: Order) -> None:
-    """Refuse what cannot be rendered. Raises ProviderError; nothing was accepted."""
+def _check(order: Order) -> Words:
+    """Refuse what cannot be rendered; what is staged. Raises ProviderError; nothing was accepted."""
     request = order.request
+    if order.lane not in LANES:
+        message = f"the sandbox has no lane {order.lane!r}; it has {', '.join(LANES)}"
+        raise ProviderError(
+            Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.ELSEWHERE, message=message), outcome=Outcome.NOT_SENT
+        )
     given = {
         "negative_prompt": bool(request.negative_prompt),
         "cfg_scale": request.cfg_scale is not None,
         "references": bool(request.references),
     }
     for field, is_given in given.items():
-        if is_given:
+        if is_given and not LANES[order.lane].is_double:
             raise unsupported(field, by="the sandbox")
-    if order.lane not in LANES:
-        message = f"the sandbox has no lane {order.lane!r}; it has {', '.join(LANES)}"
-        raise ProviderError(
-            Fault(kind=Kind.UNSUPPORTED, verdict=Verdict.ELSEWHERE, message=message), outcome=Outcome.NOT_SENT
-        )
     try:
-        order.words()
+        words = order.words()
         frame_size(request)
-    except (msgspec.ValidationError, SizeRefused) as error:
+    except (msgspec.ValidationError, CueUnknown, SizeRefused) as error:
         raise _invalid(str(error)) from error
     seconds = clip_seconds(request)
     if not 1 <= seconds <= LONGEST_SECONDS or any(shot.seconds < 1 for shot in request.shots):
@@ -179,11 +192,18 @@ def _check(order: Order) -> None:
     for frame, media in (("first", request.first_frame), ("last", request.last_frame)):
         if media is not None and not media.data:
             raise _invalid(f"the {frame} frame came without its bytes")
+    return words
 
 
 def _invalid(message: str) -> ProviderError:
     fault = Fault(kind=Kind.INVALID_REQUEST, verdict=Verdict.NEVER, message=message[:500])
     return ProviderError(fault, outcome=Outcome.NOT_SENT)
+
+
+def _refused(kind: Literal["invalid_request", "unavailable"]) -> ProviderError:
+    verdict = Verdict.NEVER if kind == "invalid_request" else Verdict.ELSEWHERE
+    fault = Fault(kind=Kind(kind), verdict=verdict, message="the sandbox was told to refuse this order", code="staged")
+    return ProviderError(fault, outcome=Outcome.REJECTED)
 
 
 def _look(orders: Orders, studio: Studio, name: str) -> Status:

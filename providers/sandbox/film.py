@@ -1,5 +1,8 @@
 """One request, filmed: shots under their moves, cut together, into an MP4 (H.264 at 24 fps, AAC when there is sound).
 
+A draft is the same film at a tenth of the work: 4 frames a second, drawn small and enlarged. A sharp 4k clip would take
+a machine a minute that a test does not have.
+
 Law: runs in a thread of its own and never touches the event loop. The same request draws the same frames. `tick` is
 called before every frame with the share done, and ends the work by raising; what was written until then is worth
 nothing, and the caller's to remove.
@@ -18,10 +21,11 @@ from PIL import Image, ImageOps
 from providers.sandbox import scenery, sound
 from providers.sandbox.camera import Pose, between, named, path
 from providers.sandbox.size import frame_size
-from providers.sandbox.stage import Picture, Planes, Scene, picture, shoot
+from providers.sandbox.stage import Picture, Planes, Scene, enlarge, picture, shoot
 from providers.spec import Camera, Frozen, Shot, VideoRequest
 
-FPS = 24
+FPS, DRAFT_FPS = 24, 4
+_DRAFT_SIDE = 180  # pixels on the short side that a draft is drawn with
 _SETTLE = 1.04  # the last picture comes to rest from this much nearer
 _BT709 = 1  # the number of BT.709 in H.264's tables of primaries, transfer and matrix; ITU-T H.264, table E-3 to E-5
 _STUDIO = 1  # AVCOL_RANGE_MPEG: 16 to 235
@@ -63,28 +67,36 @@ def clip_seconds(request: VideoRequest) -> int:
 
 
 def film(
-    request: VideoRequest, target: Path, *, first: Path | None, last: Path | None, tick: Callable[[float], None]
+    request: VideoRequest,
+    target: Path,
+    *,
+    first: Path | None,
+    last: Path | None,
+    tick: Callable[[float], None],
+    draft: bool = False,
 ) -> None:
     """Render `request` into `target`. `first` and `last` are the pictures' files. Raises PictureUnreadable,
     SizeRefused, and whatever `tick` raises."""
-    size = frame_size(request)
+    size, fps = frame_size(request), DRAFT_FPS if draft else FPS
     shots = takes(request)
-    total = FPS * clip_seconds(request)
+    total = fps * clip_seconds(request)
+    drawn = _small(size) if draft else size
+    options = {"preset": "ultrafast", "crf": "30"} if draft else {"preset": "veryfast", "crf": "20"}
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as box:
-        video = box.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        video = box.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        video.time_base = Fraction(1, FPS)
+        video.time_base = Fraction(1, fps)
         video.codec_context.thread_count = 2
         video.codec_context.color_primaries = video.codec_context.color_trc = _BT709
         video.codec_context.colorspace, video.codec_context.color_range = _BT709, _STUDIO
         audio = (
             box.add_stream("aac", rate=sound.RATE, layout="stereo", options={"b": "128k"}) if request.audio else None
         )
-        bed = sound.ambience(shots[0].text, request.seed or 0, total // FPS, samples=sound.RATE // FPS)
-        for count, planes in enumerate(_frames(request, shots, size, first, last)):
+        bed = sound.ambience(shots[0].text, request.seed or 0, total // fps, samples=sound.RATE // fps)
+        for count, planes in enumerate(_frames(request, shots, drawn, first, last, fps=fps)):
             tick(count / total)
-            frame = _to_frame(planes)
-            frame.pts, frame.time_base = count, Fraction(1, FPS)
+            frame = _to_frame(planes if drawn == size else enlarge(planes, size))
+            frame.pts, frame.time_base = count, Fraction(1, fps)
             box.mux(video.encode(frame))
             if audio is not None:
                 box.mux(audio.encode(next(bed)))
@@ -93,18 +105,31 @@ def film(
             box.mux(audio.encode())
 
 
+def _small(size: tuple[int, int]) -> tuple[int, int]:
+    """The size that a draft is drawn in: of the same shape, both sides even."""
+    share = min(1.0, _DRAFT_SIDE / min(size))
+    width, height = (max(2, 2 * round(side * share / 2)) for side in size)
+    return width, height
+
+
 def _frames(
-    request: VideoRequest, shots: tuple[Take, ...], size: tuple[int, int], first: Path | None, last: Path | None
+    request: VideoRequest,
+    shots: tuple[Take, ...],
+    size: tuple[int, int],
+    first: Path | None,
+    last: Path | None,
+    *,
+    fps: int,
 ) -> Iterator[Planes]:
     """Every frame of the clip in turn; over its end, the last picture fades in and stands alone in the last frame."""
-    total, count = FPS * clip_seconds(request), 0
+    total, count = fps * clip_seconds(request), 0
     ending = picture(_read(last), size) if last else None
-    fade = min(total // 2, round(1.25 * FPS))
+    fade = min(total // 2, round(1.25 * fps))
     for place, shot in enumerate(shots):
-        scene, frames = _scene(request, shot, place, size, first), FPS * shot.seconds
+        scene, frames = _scene(request, shot, place, size, first), fps * shot.seconds
         start, end = path(shot.camera, shot.seconds)
         for k in range(frames):
-            planes = shoot(scene, between(start, end, k / (frames - 1)), k / FPS, size)
+            planes = shoot(scene, between(start, end, k / (frames - 1)), k / fps, size)
             count += 1
             if ending and count > total - fade:
                 planes = _blend(planes, ending, 1 - (total - count) / fade, size)

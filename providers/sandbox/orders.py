@@ -14,30 +14,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
+from providers.sandbox.words import Words, words_of
 from providers.spec import Fault, Frozen, Media, VideoRequest
 
 _ID = re.compile(r"sandbox_[0-9a-f]{32}")
-
-
-class Words(Frozen, forbid_unknown_fields=True):
-    """`options.sandbox`: the sandbox's own fields, by which a test or a demo stages what a vendor only does by chance.
-
-    fail     true or "generation_failed": the render breaks part way; "content_policy": it is refused part way
-    seconds  the render takes this much longer, evenly
-    hold     the render stops half way: true until it is cancelled, a number for so many seconds
-    lane     the words above are meant for this lane only, so that a failover can be seen to help
-    """
-
-    fail: bool | Literal["generation_failed", "content_policy"] = False
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0
-    hold: bool | Annotated[float, msgspec.Meta(ge=0, le=3600)] = False
-    lane: Literal["swift", "steady", "thrifty"] | None = None
 
 
 class Order(Frozen):
@@ -46,11 +33,11 @@ class Order(Frozen):
     client_id: str
     lane: str
     request: VideoRequest
+    part: str = ""  # the backend whose part a double plays: "acme/cat"
 
     def words(self) -> Words:
-        """The sandbox's own fields, where they are meant for this lane. Raises msgspec.ValidationError."""
-        words = msgspec.convert(self.request.options.get("sandbox", {}), Words)
-        return words if words.lane in (None, self.lane) else Words()
+        """What is staged for it. Raises msgspec.ValidationError and CueUnknown."""
+        return words_of(self.request, lane=self.lane, part=self.part or f"sandbox/{self.lane}")
 
 
 class Clip(Frozen, tag="clip"):
@@ -89,7 +76,10 @@ class Orders:
             if media is not None:
                 _write(room / f"{frame}.picture", media.data or b"")
         bare = msgspec.structs.replace(
-            request, first_frame=_without_bytes(request.first_frame), last_frame=_without_bytes(request.last_frame)
+            request,
+            first_frame=_without_bytes(request.first_frame),
+            last_frame=_without_bytes(request.last_frame),
+            references=tuple(msgspec.structs.replace(media, data=None, handed=None) for media in request.references),
         )
         _write(room / "order.json", msgspec.json.encode(msgspec.structs.replace(order, request=bare)))
         _sync(self._folder)
@@ -137,6 +127,19 @@ class Orders:
             draft.unlink(missing_ok=True)
         if isinstance(self.end(name), Fell):
             self.clip(name).unlink(missing_ok=True)
+
+    def forget(self, name: str, *, words: bool, clip: bool) -> None:
+        """Remove what was asked for, and what was made of it, of an order that has ended."""
+        room = self._folder / name
+        if not _ID.fullmatch(name) or not room.is_dir():
+            return
+        if words and clip:
+            shutil.rmtree(room)
+        elif clip:
+            self.clip(name).unlink(missing_ok=True)
+        elif words:
+            for file in ("order.json", "first.picture", "last.picture"):
+                (room / file).unlink(missing_ok=True)
 
     def _load(self, name: str, file: str) -> bytes | None:
         if not _ID.fullmatch(name):  # an id becomes a path: only our own shape may

@@ -11,7 +11,7 @@ import re
 from providers.spec import VideoRequest
 
 SHORT_SIDES = {"2k": 1440, "4k": 2160}  # the rest are named by their short side: 720p
-MIN_SIDE, MAX_SIDE = 64, 4096
+MIN_SIDE, MAX_SIDE = 64, 5760  # 4k at 21:9, or from a picture of 2.5:1, is wider than 4096
 
 
 class SizeRefused(Exception):

@@ -122,6 +122,14 @@ def shoot(scene: Scene, pose: Pose, at: float, size: tuple[int, int]) -> Planes:
     return frame
 
 
+def enlarge(planes: Planes, size: tuple[int, int]) -> Planes:
+    """A frame in another size."""
+    y, cb, cr = planes
+    half = (size[0] // 2, size[1] // 2)
+    by = Image.Resampling.BILINEAR
+    return y.resize(size, by), cb.resize(half, by), cr.resize(half, by)
+
+
 def _cut(planes: Planes, pose: Pose, size: tuple[int, int]) -> Planes:
     seen = view(pose, 1.0)
     left, right = _span(planes[0].width, seen.x, seen.scale)

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from providers.sandbox.film import FPS, PictureUnreadable, clip_seconds, film
-from providers.sandbox.orders import Clip, Fell, Order, Orders, Words
+from providers.sandbox.film import DRAFT_FPS, FPS, PictureUnreadable, clip_seconds, film
+from providers.sandbox.orders import Clip, Fell, Order, Orders
 from providers.sandbox.size import SizeRefused
+from providers.sandbox.words import Words
 from providers.spec import Fault, Frozen, Kind, Queued, Running, Verdict
 
 
@@ -22,17 +23,20 @@ class Lane(Frozen):
     """One of the sandbox's backends: the same renderer, made to wait and to fail as vendors do.
 
     `wait` is added seconds for each second of the clip; `failure_rate` the share of orders that break part way, chosen
-    by a hash of the client id, so that the same order always fares the same.
+    by a hash of the client id, so that the same order always fares the same. A double plays another backend's part: it
+    takes whatever that one takes, and films it as a draft.
     """
 
     wait: float
     failure_rate: float
+    is_double: bool = False
 
 
 LANES = {
     "swift": Lane(wait=0.0, failure_rate=0.05),
     "steady": Lane(wait=0.35, failure_rate=0.0),
     "thrifty": Lane(wait=1.2, failure_rate=0.25),
+    "double": Lane(wait=0.0, failure_rate=0.0, is_double=True),
 }
 
 
@@ -146,7 +150,14 @@ class Studio:
         draft = self._orders.draft(name)
         first, last = self._orders.picture(name, "first"), self._orders.picture(name, "last")
         try:
-            film(order.request, draft, first=first, last=last, tick=self._tick(name, order, work))
+            film(
+                order.request,
+                draft,
+                first=first,
+                last=last,
+                tick=self._tick(name, order, work),
+                draft=LANES[order.lane].is_double,
+            )
             draft.replace(self._orders.clip(name))
             self._orders.settle(name, Clip())
         except _Stopped:
@@ -163,7 +174,7 @@ class Studio:
         """What happens before each frame: the lane's waiting, the staged words, the end of an unwanted film."""
         lane, words = LANES[order.lane], order.words()
         seconds = clip_seconds(order.request)
-        pause = (lane.wait * seconds * self._pace + words.seconds) / (seconds * FPS)
+        pause = (lane.wait * seconds * self._pace + words.seconds) / (seconds * (DRAFT_FPS if lane.is_double else FPS))
         fault, breaking = fate(order, words, failures=self._failures)
         held = False
 
