@@ -23,6 +23,7 @@ from gateway.settings import load
 from gateway.store import connect
 from gateway.store.spec import Event
 from providers.spec import Secret
+from tests.tls import Certificate
 
 ROOT = Path(__file__).parent.parent
 KEY = "a-key-of-this-test"
@@ -80,10 +81,11 @@ def written(
     port: int,
     callbacks: bool = True,
     account: dict[str, Any] | None = None,
+    tables: str = "",
     **routing: Any,
 ) -> Path:
     """A configuration with one vendor on loopback and windows of tenths of seconds; two backends of one model, of which
-    `fal/kling-v3-pro` ($0.112 a second) is the cheaper and `fal/spare` ($0.12) the second."""
+    `fal/kling-v3-pro` ($0.112 a second) is the cheaper and `fal/spare` ($0.12) the second; `tables` are more."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quick.toml").write_text(QUICK + SPARE)
     windows: dict[str, Any] = {
@@ -115,7 +117,7 @@ callbacks = {_toml(callbacks)}
 {chr(10).join(f"{name} = {_toml(value)}" for name, value in (account or {}).items())}
 [routing]
 """
-        + "\n".join(lines)
+        + "\n".join([*lines, tables])
     )
     return folder / "filmgate.toml"
 
@@ -155,11 +157,12 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, vendor_url: str, **words: Any) -> AsyncIterator[House]:
-    """A gateway in this event loop, over a real socket."""
+async def house(folder: Path, vendor_url: str, *, tls: Certificate | None = None, **words: Any) -> AsyncIterator[House]:
+    """A gateway in this event loop, over a real socket; by https with `tls`."""
     port = free_port()
     settings = load(written(folder, vendor_url, port=port, **words), environ={})
     settings = msgspec.structs.replace(settings, local_key=Secret(KEY))
+    settings = tls.served(settings) if tls else settings
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     serving = asyncio.create_task(app.serve(settings, ready=ready.set_result, stop=stop))
@@ -169,7 +172,10 @@ async def house(folder: Path, vendor_url: str, **words: Any) -> AsyncIterator[Ho
         await serving
     try:
         headers = {"authorization": f"Bearer {KEY}"}
-        async with httpx.AsyncClient(base_url=ready.result(), headers=headers, timeout=30, trust_env=False) as http:
+        verify = tls.trusting() if tls else True
+        async with httpx.AsyncClient(
+            base_url=ready.result(), headers=headers, timeout=30, trust_env=False, verify=verify
+        ) as http:
             yield House(http, folder)
     finally:
         stop.set()
@@ -253,6 +259,7 @@ async def records(folder: Path) -> list[Record]:
                 for job in jobs:
                     attempts, events = await store.attempts(job.id), await store.events(job.id)
                     found.append(Record(job=job, attempts=attempts, events=events))
+        assert await store.ledger.differs() == (), "a total is not the sum of its jobs"
         return found
     finally:
         await store.close()

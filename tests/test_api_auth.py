@@ -32,6 +32,7 @@ PROTECTED = [
     ("POST", "/v1/videos/{id}/feedback"),
     ("GET", "/v1/models"),
     ("GET", "/v1/backends"),
+    ("GET", "/v1/usage"),
 ]
 
 
@@ -41,8 +42,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
-async def new_key(house: House, name: str, **changes: Any) -> NewKey:
-    made = keys.make(name, now_us=0, random=random.Random(name).randbytes(keys.RANDOM_BYTES), **changes)
+async def new_key(house: House, name: str, **terms: Any) -> NewKey:
+    made = keys.make(name, now_us=0, random=random.Random(name).randbytes(keys.RANDOM_BYTES), terms=keys.Terms(**terms))
     await house.store.create_key(made.key)
     return made
 

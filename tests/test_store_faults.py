@@ -81,7 +81,7 @@ from tests.records import DECISION, a_job
 async def main():
     store = connect(sys.argv[1])
     await store.open()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
     acknowledged = []
     try:
         while True:
