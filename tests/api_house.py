@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 from PIL import Image
 
 from gateway import ids
 from gateway.acceptance import Acceptance
 from gateway.api import Rooms, application
 from gateway.catalogue import Alias, load
+from gateway.derive import Derived
 from gateway.health import Health
 from gateway.jobs import (
     Attempt,
@@ -28,9 +30,12 @@ from gateway.jobs import (
     advance,
     advance_attempt,
 )
+from gateway.links import Links
 from gateway.media import Pictures
+from gateway.retention import Retention
 from gateway.router import Policy
 from gateway.settings import Account, Routing, Settings, shipped
+from gateway.settings import Retention as RetentionRules
 from gateway.store import connect
 from gateway.store.spec import Event, Store
 from providers.guard import Guard
@@ -68,8 +73,8 @@ class House:
         assert job is not None
         return job
 
-    async def start(self, video_id: str) -> tuple[Job, Attempt]:
-        """T2: an attempt is out."""
+    async def send(self, video_id: str) -> tuple[Job, Attempt]:
+        """T2: an attempt is on its way out."""
         job = await self.job(video_id)
         attempt = Attempt(
             id=ids.fresh("att"),
@@ -85,6 +90,11 @@ class House:
         )
         job = advance(job, JobEvent.ATTEMPT_STARTED, attempts=attempt.no)
         await self.store.save(job, attempt=attempt, events=(self._event(job, JobEvent.ATTEMPT_STARTED, attempt),))
+        return job, attempt
+
+    async def start(self, video_id: str) -> tuple[Job, Attempt]:
+        """T3: an attempt is out."""
+        job, attempt = await self.send(video_id)
         operation = Operation(provider=attempt.provider, id=f"op-{attempt.id}")
         attempt = advance_attempt(attempt, AttemptEvent.ACCEPTED, operation=operation, accepted_us=job.created_us)
         job = advance(job, JobEvent.PROGRESSED)
@@ -124,6 +134,7 @@ async def opened(folder: Path, *, dev: bool = True, configured: tuple[str, ...] 
         return known(request) if known is not None else httpx.Response(404)
 
     transport = Transport(guard=Guard(), client=httpx.MockTransport(meet))
+    derived = Derived(folder / "derived")
     store = connect(f"sqlite:///{folder}/filmgate.db")
     await store.open()
     clock = iter(range(START_US, START_US * 2, 1_000_000))  # a second between any two looks
@@ -144,9 +155,13 @@ async def opened(folder: Path, *, dev: bool = True, configured: tuple[str, ...] 
         policy=Policy(),
         store=store,
         pictures=Pictures(folder / "pictures", transport.fetch),
+        retention=Retention(store=store, rules=RetentionRules(), discard=derived.discard),
+        derived=derived,
+        links=Links(await store.secret("links"), life_seconds=3600),
         transport=transport,
         now_us=lambda: next(clock),
     )
+    rooms = msgspec.structs.replace(rooms, test=rooms.mirrored())
     server = httpx.ASGITransport(cast(Any, application(rooms)), raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=server, base_url="http://filmgate.test", headers=KEY) as client:

@@ -28,3 +28,4 @@ def free_port() -> Callable[[], int]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-rounds", default="3", help="kills at each failpoint")
+    parser.addoption("--fuzz-cases", default="400", help="requests that the HTTP face is fuzzed with, about")

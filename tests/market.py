@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gateway import app
 from gateway.settings import load
 from providers.spec import Secret
 from tests.house import KEY, House, free_port
+from tests.tls import Certificate
 from tests.vendors.atlascloud import AtlasServer
 from tests.vendors.fal import FalServer
 from tests.vendors.kit import Pace
@@ -59,7 +61,8 @@ resolutions = ["1080p"]
 audio = "optional"
 follows_picture = true
 price_usd_per_second = { silent = 0.2, audio = 0.2 }
-typical_seconds = { p50 = 100, p95 = 240 }
+typical_seconds = { p50 = 1, p95 = 2 }
+poll_floor_seconds = 0.05
 checked = 2026-10-04
 source = "a test"
 """
@@ -87,13 +90,28 @@ def _addresses(name: str, url: str) -> dict[str, Any]:
             return {"base_url": url}
 
 
+def _quick(path: Path, folder: Path) -> Path:
+    """A copy of a catalogue file whose vendors are as quick as these servers are, and are asked as often."""
+    text = re.sub(r"(?m)^typical_seconds = .*", "typical_seconds = { p50 = 1, p95 = 2 }", path.read_text())
+    copy = folder / path.name
+    copy.write_text(re.sub(r"(?m)^poll_floor_seconds = .*", "poll_floor_seconds = 0.05", text))
+    return copy
+
+
 @contextlib.asynccontextmanager
 async def market(
-    folder: Path, servers: dict[str, Vendor], *, kling: dict[str, str] | None = None, **routing: Any
+    folder: Path,
+    servers: dict[str, Vendor],
+    *,
+    kling: dict[str, str] | None = None,
+    tls: Certificate | None = None,
+    rows: str = "",
+    **routing: Any,
 ) -> AsyncIterator[House]:
-    """The gateway in this event loop. `kling` are its credentials instead of the API key."""
+    """The gateway in this event loop. `kling` are its credentials instead of the API key, `rows` more of the
+    catalogue; it speaks https with `tls`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prices.toml").write_text(PRICES)
+    (folder / "prices.toml").write_text(PRICES + rows)
     port = free_port()
     tables: dict[str, Any] = {}
     for name, server in servers.items():
@@ -111,11 +129,12 @@ async def market(
         "routing.check_clips": False,  # the vendor servers' clips are small ones
         **{f"routing.{key}": value for key, value in routing.items()},
         **{f"providers.{name}": table for name, table in tables.items()},
+        "providers.sandbox.enabled": True,
     }
     settings = load(environ={}, overrides=overrides)
-    settings = msgspec.structs.replace(
-        settings, local_key=Secret(KEY), catalogue=(*settings.catalogue, folder / "prices.toml")
-    )
+    catalogue = [_quick(path, folder) for path in settings.catalogue]
+    settings = msgspec.structs.replace(settings, local_key=Secret(KEY), catalogue=(*catalogue, folder / "prices.toml"))
+    settings = tls.served(settings) if tls else settings
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     serving = asyncio.create_task(app.serve(settings, ready=ready.set_result, stop=stop))
@@ -125,7 +144,10 @@ async def market(
         await serving
     try:
         headers = {"authorization": f"Bearer {KEY}"}
-        async with httpx.AsyncClient(base_url=ready.result(), headers=headers, timeout=30, trust_env=False) as http:
+        verify = tls.trusting() if tls else True
+        async with httpx.AsyncClient(
+            base_url=ready.result(), headers=headers, timeout=30, trust_env=False, verify=verify
+        ) as http:
             yield House(http, folder)
     finally:
         stop.set()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api import application
-from gateway.api.content import asked_range
+from gateway.api.streaming import asked_range
 from gateway.jobs import JobEvent, advance
 from gateway.store.spec import Event
 from providers.spec import Fault, Kind, Verdict, Video
@@ -198,6 +198,38 @@ def test_whatever_range_is_understood_lies_within_the_file(text: str, size: int)
     assert bounds is None or 0 <= bounds[0] < bounds[1] <= size
 
 
+# --- known already ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+async def test_a_clip_that_the_reader_has_is_not_sent_again(house: House, form: str) -> None:
+    path = await from_file(house)
+    etag = (await house.client.head(path)).headers["etag"]
+
+    answer = await house.client.get(path, headers={"if-none-match": form.format(etag), "range": "bytes=0-3"})
+
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == etag
+    assert answer.headers["cache-control"].startswith("private")
+
+
+async def test_a_clip_that_the_reader_has_is_not_asked_for_at_its_vendor(house: House) -> None:
+    asked: list[str] = []
+
+    def spy(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return ranged(request)
+
+    house.strangers[FILE] = spy
+    path = await from_vendor(house)
+
+    known = await house.client.get(path, headers={"if-none-match": f'"{path.split("/")[3]}"'})
+    other = await house.client.get(path, headers={"if-none-match": '"another"'})
+
+    assert (known.status_code, other.status_code) == (304, 200)
+    assert len(asked) == 1
+
+
 # --- not there --------------------------------------------------------------------------------------------------------
 
 
@@ -292,10 +324,10 @@ async def test_a_vendors_address_into_a_private_network_is_not_opened(house: Hou
     assert opened_addresses == []
 
 
-async def test_a_variant_that_is_not_made_yet_is_a_400(house: House) -> None:
+async def test_a_variant_that_nobody_makes_is_a_400(house: House) -> None:
     path = await from_file(house)
 
-    thumbnail = await house.client.get(f"{path}?variant=thumbnail")
+    thumbnail = await house.client.get(f"{path}?variant=poster")
     video = await house.client.get(f"{path}?variant=video")
 
     assert (thumbnail.status_code, thumbnail.json()["error"]["code"]) == (400, "unsupported_variant")
@@ -366,3 +398,43 @@ async def test_a_caller_that_hangs_up_stops_the_vendors_stream(house: House) -> 
     assert closed.is_set()
     assert given_out < 20
     assert not any(message.get("more_body") is False for message in sent)
+
+
+async def test_a_caller_that_hangs_up_while_the_vendor_is_silent_is_not_waited_for(house: House) -> None:
+    closed = anyio.Event()
+
+    class Silent(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield bytes(600 << 10)
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            closed.set()
+
+    house.strangers[FILE] = lambda request: httpx.Response(200, stream=Silent())
+    path = await from_vendor(house)
+
+    with anyio.fail_after(5):
+        sent = await run(house, path, hang_up_after=2)
+
+    assert closed.is_set()
+    assert not any(message.get("more_body") is False for message in sent)
+
+
+async def test_a_caller_that_takes_nothing_any_more_is_let_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api.streaming.STALL_SECONDS", 0.05)
+    path = await from_file(house)
+    request = httpx.Request("GET", f"http://filmgate.test{path}")
+    headers = [(b"authorization", b"Bearer dev"), (b"host", b"filmgate.test")]
+    scope = {"type": "http", "method": "GET", "path": request.url.path, "query_string": b"", "headers": headers}
+
+    async def receive() -> dict[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(5), pytest.raises(Exception, match="after response started"):
+        await cast(Any, application(house.rooms))(scope, receive, send)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway import ids
 from gateway.api import videos, view
-from gateway.jobs import Job, JobEvent, JobState, advance
+from gateway.jobs import AttemptEvent, Job, JobEvent, JobState, advance, advance_attempt
 from gateway.store.spec import Conflict, Event
 from providers.spec import Fault, Kind, Verdict, Video
 from tests.api_house import House, opened
@@ -233,6 +233,20 @@ async def test_a_render_that_cannot_be_stopped_is_too_late_and_says_that_it_is_b
     assert answer.headers["x-should-retry"] == "false"
 
 
+async def test_what_nobody_knows_to_be_bought_is_not_called_bought(house: House) -> None:
+    video = await house.create()
+    job, attempt = await house.send(video["id"])
+    lost = advance_attempt(attempt, AttemptEvent.LOST)
+    await house.store.save(advance(job, JobEvent.PROGRESSED), attempt=lost)
+    worker(house, JobEvent.CANCEL_REFUSED, cancel_requested=False)
+
+    answer = await house.client.post(f"/v1/videos/{video['id']}/cancel")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "too_late")
+    assert "not known" in answer.json()["error"]["message"]
+    assert "billed" not in answer.json()["error"]["message"]
+
+
 async def test_a_job_that_ends_while_it_is_cancelled_is_too_late(house: House) -> None:
     video = await house.create()
     await house.start(video["id"])
@@ -303,7 +317,14 @@ async def test_a_deleted_job_is_gone_for_its_caller_while_the_ledger_stays(house
 # --- what is not there ------------------------------------------------------------------------------------------------
 
 
-ROUTES = [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/decision"), ("GET", "/content")]
+ROUTES = [
+    ("GET", ""),
+    ("DELETE", ""),
+    ("POST", "/cancel"),
+    ("POST", "/remix"),
+    ("GET", "/decision"),
+    ("GET", "/content"),
+]
 
 
 @pytest.mark.parametrize(("method", "suffix"), ROUTES)

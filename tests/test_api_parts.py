@@ -45,7 +45,7 @@ def plain(*entries: tuple[str, str]) -> dict[str, Any]:
 
 
 BAD_FORMS: list[tuple[str, dict[str, Any], int, str, str | None]] = [
-    ("no parts", form(), 422, "missing_field", "model"),
+    ("no parts", form(), 422, "missing_field", "prompt"),
     ("cut off", form(*PLAIN.items(), end=False), 400, "invalid_form", None),
     ("257 parts", form(*((f"metadata[{n}]", "x") for n in range(257))), 413, "form_too_large", None),
     ("a scalar twice", plain(("prompt", "another")), 400, "duplicate_field", "prompt"),

@@ -97,7 +97,7 @@ def test_backends_shows_what_is_known_of_each_and_who_is_out(tmp_path: Path) -> 
     program = filmgate("backends", "--dev", "--provider", "sandbox", "--json", cwd=tmp_path)
     unknown = filmgate("backends", "--provider", "sandbx", cwd=tmp_path)
 
-    assert re.search(r"sandbox/swift +≤5s/silent +~5 s +11 s +- +90% +0/2 +- +\$0.1–0.14/s\*", shown.stdout), (
+    assert re.search(r"sandbox/swift +≤5s/silent +~5 s +11 s +- +- +90% +0/2 +- +\$0.1–0.14/s\*", shown.stdout), (
         shown.stdout
     )
     assert re.search(r"fal/kling-v3-pro .* no credential here", shown.stdout)

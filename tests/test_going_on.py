@@ -97,3 +97,16 @@ async def test_a_refusal_is_never_taken_round_to_others_who_sell_the_same_model(
 
     assert video["error"]["code"] == "content_policy_violation"
     assert len(fal.ledger()) == 1  # fal/spare has the same model
+
+
+async def test_a_vendor_whose_submits_are_lost_is_left_alone_after_three(fal: FalServer, tmp_path: Path) -> None:
+    fal.say(act("status", status=503, endpoint=MAIN, times=0))
+
+    async with house(tmp_path / "house", fal.url, unknown_after_seconds=30.0) as gateway:
+        for _ in range(3):
+            await gateway.until((await gateway.create(seconds=5))["id"], "in_progress")
+        fourth = await gateway.create(seconds=5)
+
+        assert fourth["routing"]["backend"] == "fal/spare"
+        shown = (await gateway.http.get("/v1/backends?model=kling-v3-pro&provider=fal")).json()["data"]
+        assert "3 refused submits" in next(one["why"] for one in shown if one["id"] == "fal/kling-v3-pro")

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from providers.sandbox import film, studio
-from providers.sandbox.orders import Order, Words
+from providers.sandbox.orders import Order
+from providers.sandbox.words import Words
 from providers.spec import (
     Failed,
     Kind,

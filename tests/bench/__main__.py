@@ -3,6 +3,8 @@
     decision   CPU time of one decision over the catalogue                      (about 10 s)
     http       CPU time of a create and of a status read, against bare Litestar (about 20 s)
     memory     memory of 10,000 jobs in flight                                  (about 40 to 120 s)
+    streams    memory of 2,000 idle event streams                               (about 10 s)
+    download   memory while a clip of 2 GB is read, resumed, archived           (about 60 s, 2 GB of disk)
 
 Each is a module that can be run alone, with options of its own: `python -m tests.bench.bench_http --help`. Figures are
 of CPU time and memory, which a busy machine blurs less than it does wall time; a spread much wider than the difference
@@ -19,12 +21,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tests.bench import bench_decision, bench_http, bench_memory
+from tests.bench import bench_decision, bench_download, bench_http, bench_memory, bench_streams
 
 BENCHES: dict[str, Callable[[], int]] = {
     "decision": bench_decision.main,
     "http": bench_http.main,
     "memory": bench_memory.main,
+    "streams": bench_streams.main,
+    "download": bench_download.main,
 }
 
 

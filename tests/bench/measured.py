@@ -47,6 +47,11 @@ class Measured:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def cpu_seconds(self) -> float:
         """Processor time that it has used so far."""
         return self._ask(b"cpu").cpu_seconds

@@ -41,14 +41,14 @@ def node() -> Node:
     """Node and the clients; where they are missing the test skips, or fails if FILMGATE_TESTS_REQUIRE=1."""
     program = shutil.which("node")
     if program is None:
-        _without("Node.js is not installed")
+        without("Node.js is not installed")
     if not (_FOLDER / "node_modules" / ".package-lock.json").exists():
-        _without("the JavaScript clients are not installed: run `npm ci` in tests/sdk/js")
+        without("the JavaScript clients are not installed: run `npm ci` in tests/sdk/js")
     assert program is not None
     return Node(program, _FOLDER)
 
 
-def _without(reason: str) -> None:
+def without(reason: str) -> None:
     if os.environ.get("FILMGATE_TESTS_REQUIRE") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
