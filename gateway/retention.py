@@ -89,8 +89,9 @@ class Retention:
             words, clips = _before(rules.prompts_days, now_us), _before(rules.clips_days, now_us)
             ages.append((Age(words_before_us=words, clips_before_us=clips), None))
         for key in await self._store.keys():
-            if key.keep_days is not None:
-                before = _before(key.keep_days, now_us)
+            days = rules.test_days if key.test and key.keep_days is None else key.keep_days
+            if days is not None:
+                before = _before(days, now_us)
                 ages.append((Age(words_before_us=before, clips_before_us=before), key.id))
         return ages
 

@@ -106,6 +106,21 @@ async def test_a_key_may_keep_its_jobs_for_less_than_the_server_does(tmp_path: P
         assert await words(store, long.id) == "a cat in the rain"
 
 
+async def test_what_a_test_key_made_goes_after_a_week_unless_the_key_says_otherwise(tmp_path: Path) -> None:
+    async with opened(tmp_path) as kept:
+        store = kept.house.store
+        plain = Key(id="key_ci", name="ci", hash="a" * 64, hint="", created_us=1, test=True)
+        await store.create_key(plain)
+        await store.create_key(msgspec.structs.replace(plain, id="key_long", name="long", hash="b" * 64, keep_days=90))
+        week, long = await finished(store, caller="key_ci"), await finished(store, caller="key_long")
+        kept.clock.now = NOW_US + 8 * 86_400_000_000
+
+        assert await passed(kept) == 1
+
+        assert await words(store, week.id) == ""
+        assert await words(store, long.id) == "a cat in the rain"
+
+
 async def test_an_unfinished_job_keeps_its_words_however_old_it_is(tmp_path: Path) -> None:
     async with opened(tmp_path, prompts_days=0, clips_days=0) as kept:
         video = await kept.house.create(prompt=WORDS)

@@ -77,6 +77,7 @@ class Retention(Frozen):
 
     clips_days: float | None = None
     prompts_days: float | None = None  # prompts, pictures, metadata, what vendors said
+    test_days: float | None = 7.0  # both, of test keys' jobs: their clips lie on this machine
     compact_hours: float = 24.0  # the most often that the store is written anew after erasures; 0: never
 
 
