@@ -50,6 +50,7 @@ async def test_every_model_is_made_as_asked_for_nothing_and_no_vendor_hears_of_i
         for row, video, clip in films:
             assert_clip(clip, video, seconds=min(row.seconds.all()), audio=row.audio.value != "never")
             assert video["usage"]["cost_usd"] == 0
+            assert video["test"] is True
             assert video["routing"]["pretend"] is True
             assert video["routing"]["estimated_cost_usd"] > 0
             (attempt,) = await house.attempts(video)

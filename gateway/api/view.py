@@ -96,6 +96,7 @@ class VideoView(msgspec.Struct, kw_only=True):
     attempts: int
     warnings: tuple[str, ...]
     metadata: dict[str, str]
+    test: bool | msgspec.UnsetType = msgspec.UNSET  # true for a job of a test key, and else not there
 
 
 class PageView(msgspec.Struct, kw_only=True):
@@ -137,6 +138,7 @@ def view(job: Job, live: LiveView, *, decision: bytes | None = None) -> VideoVie
         attempts=job.attempts,
         warnings=(*spec.ignored, *job.warnings),
         metadata=spec.metadata,
+        test=job.test or msgspec.UNSET,
     )
 
 
