@@ -30,7 +30,7 @@ BACKENDS = {  # provider → the model that pins it
     "runway": "runway/kling-v3-pro",
     "pika": "pika/pika-2.5",
     "ulazai": "ulazai/kling-v3-pro",
-    "sandbox": "sandbox/swift",
+    "sandbox": "sandbox/steady",  # the lane that never breaks
 }
 CLIENTS = ["openai py", "openai js", "fal py", "fal js", "curl"]
 
