@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server as Granian
@@ -33,6 +30,7 @@ from gateway.api import styles as dialect_styles
 from gateway.api.cors import Cors
 from gateway.api.edge import Edge
 from gateway.api.files import forget_expired, hold_all
+from gateway.api.measured import Measured
 from gateway.archive import Archive, BadArchive
 from gateway.archiving import Archiver
 from gateway.catalogue import load as load_catalogue
@@ -42,6 +40,9 @@ from gateway.derive import Derived
 from gateway.health import Health
 from gateway.links import Links
 from gateway.media import Pictures
+from gateway.metrics import Metrics
+from gateway.metrics.listener import listening
+from gateway.metrics.scrape import Sources
 from gateway.mirror import SANDBOX
 from gateway.retention import Retention
 from gateway.router import Policy
@@ -55,8 +56,6 @@ from gateway.worker.realms import Realms
 from providers.guard import Guard
 from providers.spec import Closes
 from providers.transport import Transport
-
-log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 HEAD = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=40 << 10)  # ms; bytes of a request's head
@@ -78,7 +77,8 @@ class Gateway:
 
     def asgi(self) -> ASGIApp:
         """The HTTP application."""
-        app, origins = Edge(application(self.rooms)), self.settings.server.cors_origins
+        app = Measured(Edge(application(self.rooms)), self.store.live.meter)
+        origins = self.settings.server.cors_origins
         return Cors(app, origins) if origins else app
 
 
@@ -131,6 +131,20 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             transport=transport,
             now_us=_now_us,
         )
+        metrics = Metrics(
+            Sources(
+                catalogue=catalogue,
+                health=health,
+                acceptance=acceptance,
+                accounts=settings.accounts,
+                live=store.live,
+                open_attempts=lambda: worker.open_attempts(),
+                writable=store.writable,
+                now_us=_now_us,
+            )
+        )
+        store.live.meter = metrics
+        rooms = msgspec.structs.replace(rooms, scrape=metrics.page)
         mirrored = rooms.mirrored()
         rooms = msgspec.structs.replace(rooms, test=mirrored)
         doubles = _doubles(stack, mirrored.settings, folder)
@@ -153,6 +167,7 @@ async def opened(settings: Settings, *, work: bool = True) -> AsyncIterator[Gate
             await derived.sweep(store.job)
             stack.push_async_callback(worker.stop)
             rooms.retention.on_forget(worker.forget)
+            stack.callback(asyncio.create_task(metrics.watch_loop(), name="event-loop-lag").cancel)
             if archiver is not None:
                 await stack.enter_async_context(archiver.running())
         yield Gateway(rooms=rooms, settings=settings, store=store, admin_socket=admin_socket(url))
@@ -239,7 +254,7 @@ async def serve(
         certificate = tls.files(settings.server)
     except tls.BadCertificate as error:
         raise CannotServe(str(error)) from error
-    async with opened(settings, work=work) as gateway:
+    async with opened(settings, work=work) as gateway, contextlib.AsyncExitStack() as doors:
         if not settings.dev and settings.local_key is None and not await gateway.store.keys():
             raise CannotServe(
                 "there is no API key yet. Make one with: filmgate keys create NAME\n"
@@ -247,6 +262,7 @@ async def serve(
             )
         host, port = settings.server.host, settings.server.port
         _must_be_free(host, port)
+        await _open_metrics(doors, gateway)
         server = Granian(
             gateway.asgi(),
             address=host,
@@ -301,25 +317,6 @@ def run(settings: Settings, *, ready: Callable[[str], None] | None = None) -> No
         runner.run(main())
 
 
-def configure_log(settings: Settings) -> None:
-    """One event per line on stderr: for people in a terminal, as JSON elsewhere."""
-    console = settings.log.format == "console" or (settings.log.format == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if not console else structlog.processors.StackInfoRenderer(),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log.level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    for name in ("granian", "_granian", "httpx", "httpcore"):  # httpx would print addresses, and a callback's token
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 def _line(account: Account, transport: Transport, folder: Path) -> Line:
     """One account's adapter. A provider that keeps files gets a folder beside the store, unless it names its own."""
     module = provider_modules()[account.provider]
@@ -362,6 +359,17 @@ def _must_be_free(host: str, port: int) -> None:
             raise CannotServe(
                 f"{host}:{port} cannot be listened on: {error.strerror}. Choose another --port."
             ) from error
+
+
+async def _open_metrics(doors: contextlib.AsyncExitStack, gateway: Gateway) -> None:
+    """The listener for metrics, where one is wanted. Raises CannotServe."""
+    host, port, page = gateway.settings.server.metrics_host, gateway.settings.server.metrics_port, gateway.rooms.scrape
+    if port is None or page is None:
+        return
+    try:
+        await doors.enter_async_context(listening(host, port, page))
+    except OSError as error:
+        raise CannotServe(f"{host}:{port} cannot be listened on for metrics: {error.strerror}") from error
 
 
 async def _keep_house(rooms: Rooms, webhooks: Webhooks) -> None:

@@ -49,6 +49,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     transport: Transport
     now_us: Callable[[], int]  # microseconds since 1970 UTC
     archive: Archive | None = None
+    scrape: Callable[[str], tuple[bytes, str]] | None = None  # Prometheus's page for an Accept header, and its type
     test: Rooms | None = None  # the same rooms as test keys see them: see `gateway.mirror`
 
     def of(self, key: Key) -> Rooms:

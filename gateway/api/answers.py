@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
+PROBLEM = "filmgate.problem"  # in a request's scope: the code of what was wrong with it
 MORE_HEADERS = "filmgate.headers"  # in a request's scope: what its answer says besides
 
 _encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 
 import msgspec
 
@@ -149,6 +150,7 @@ async def _take(rooms: Rooms, key: Key, picture: SentPicture, *, param: str) -> 
 def _decided(
     rooms: Rooms, target: Target, asked: Asked, video: VideoRequest, key: Key, *, now_us: int, seed: int = 0
 ) -> tuple[Match, Decision]:
+    began = time.perf_counter()
     preferences = _allowed(asked.preferences, key)
     if _limited_by_key(asked, key):
         preferences = msgspec.structs.replace(preferences, max_price_usd_micros=key.purse_usd_micros)
@@ -163,6 +165,7 @@ def _decided(
         seed=seed,
         left_seconds=asked.deadline_seconds,
     )
+    rooms.store.live.meter.decided(time.perf_counter() - began)
     return found, decision
 
 

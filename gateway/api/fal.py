@@ -22,7 +22,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ExceptionHandlersMap
 
 from gateway.api import Rooms, buying, fal_answers, fal_hook, fal_words, videos, wire
-from gateway.api.answers import Answer, encode, header, request_id
+from gateway.api.answers import PROBLEM, Answer, encode, header, request_id
 from gateway.api.auth import KeyRing
 from gateway.api.fal_files import Files
 from gateway.api.fal_paths import ROOT, Act, Call, Endpoints, call_of, call_through_proxy
@@ -255,11 +255,13 @@ def _is_yes(text: str | None) -> bool:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _answer_problem(_: Request[Any, Any, Any], problem: Problem) -> Answer:
+def _answer_problem(request: Request[Any, Any, Any], problem: Problem) -> Answer:
+    request.scope[PROBLEM] = problem.code  # type: ignore[literal-required]
     return fal_answers.refused(problem)
 
 
-def _answer_stopped(_: Request[Any, Any, Any], stopped: Stopped) -> Answer:
+def _answer_stopped(request: Request[Any, Any, Any], stopped: Stopped) -> Answer:
+    request.scope[PROBLEM] = stopped.problem.code  # type: ignore[literal-required]
     return fal_answers.refused(stopped.problem, number=stopped.job_id)
 
 

@@ -14,7 +14,7 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.api.answers import JSON, Answer, Header, encode, header, request_id
+from gateway.api.answers import JSON, PROBLEM, Answer, Header, encode, header, request_id
 from gateway.catalogue import Refusal
 from gateway.store.spec import KeyReused, StoreUnavailable
 from providers.spec import Frozen
@@ -123,6 +123,7 @@ def _shown(refusal: Refusal) -> RefusedBackend:
 
 
 def _answer_problem(request: Request[Any, Any, Any], problem: Problem) -> Answer:
+    request.scope[PROBLEM] = problem.code  # type: ignore[literal-required]
     buys = request.scope["method"] == "POST" and header(request.scope, b"idempotency-key") is None
     return problem.answer(may_retry=problem.status < 500 or not buys)
 
@@ -158,6 +159,7 @@ def _answer_any(request: Request[Any, Any, Any], error: Exception) -> Answer:
     log.error("request.failed", request=number, path=request.scope["path"][:200], exc_info=error)
     message = f"Something went wrong on our side. Tell the operator this number: {number}."
     problem = Problem(500, "internal_error", message)
+    request.scope[PROBLEM] = problem.code  # type: ignore[literal-required]
     return problem.answer(may_retry=False, number=number)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway import app
+from gateway import log
 from gateway.api.backends import BackendsView, BackendView, PriceView
 from gateway.commands.client import connected
 from gateway.commands.options import config_option, said_plainly, settings_of
@@ -49,7 +49,7 @@ def backends(
 ) -> None:
     """Show every backend: render times, success, load, price, and how many of its clips are kept."""
     settings = msgspec.structs.replace(settings_of(config, dev=dev), fleeting=True)
-    app.configure_log(msgspec.structs.replace(settings, log=Log(level="error")))
+    log.configure(msgspec.structs.replace(settings, log=Log(level="error")))
 
     async def main() -> None:
         async with connected(url, api_key, settings, work=False) as client:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway import app
+from gateway import log
 from gateway.commands import table
 from gateway.commands.asking import form_of
 from gateway.commands.client import Client, Refused, connected
@@ -86,7 +86,7 @@ def generate(
     settings = settings_of(config, dev=dev)
     console = Console(stderr=True)
 
-    app.configure_log(msgspec.structs.replace(settings, log=Log(level="error")))
+    log.configure(msgspec.structs.replace(settings, log=Log(level="error")))
 
     async def main() -> int:
         async with connected(url, api_key, settings) as client:

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from gateway import app
+from gateway import log
 from gateway.commands import table
 from gateway.commands.asking import form_of
 from gateway.commands.client import connected
@@ -48,7 +48,7 @@ def route(as_json: bool, url: str | None, api_key: str | None, config: Path | No
     # asking a price leaves nothing behind, and works beside a running server
     settings = msgspec.structs.replace(settings_of(config, dev=dev), fleeting=True)
 
-    app.configure_log(msgspec.structs.replace(settings, log=Log(level="error")))
+    log.configure(msgspec.structs.replace(settings, log=Log(level="error")))
 
     async def main() -> None:
         async with connected(url, api_key, settings, work=False) as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway import app
+from gateway import app, log
 from gateway.commands.options import config_option, said_plainly, settings_of
 from providers.guard import is_loopback
 
@@ -37,7 +37,7 @@ def serve(
             f"--dev accepts a key that everybody knows, so it listens on loopback only, not on "
             f"{settings.server.host}. Make a key with `filmgate keys create NAME` to serve others."
         )
-    app.configure_log(settings)
+    log.configure(settings)
 
     def ready(url: str) -> None:
         click.echo(f"Filmgate answers at {url}/v1" + (' with the key "dev"' if dev else ""), err=True)

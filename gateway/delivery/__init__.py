@@ -202,6 +202,7 @@ class Deliveries:
                 if trouble is not None and trouble.lasting:
                     return  # the process goes, and the next one tries again
                 await asyncio.sleep(AGAIN_SECONDS)
+        self._store.live.meter.delivered(state.value, (self._now_us() - delivery.created_us) / SECOND)
         log.info(
             "webhook.tried",
             delivery=delivery.id,

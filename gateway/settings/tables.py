@@ -21,6 +21,8 @@ class Server(Frozen):
     tls_key: str | None = None  # a PEM file: its private key, without a password
     streams_per_key: int = 1000  # event streams that one key may have open
     link_seconds: int = 86_400  # how long a signed link to a clip opens it
+    metrics_port: int | None = None  # a plain listener of its own for GET /metrics, without a key
+    metrics_host: str = "127.0.0.1"
     cors_origins: tuple[str, ...] = ()  # whose pages may call us from a browser: https://app.example.com, or "*"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.allowances import Allowances
 from gateway.jobs import Job, JobState
+from gateway.meter import SILENT, Meter
 from gateway.store.feed import Feed
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class LiveView:
     def __init__(self, *, remember_ended: int = REMEMBER_ENDED) -> None:
         self.feed = Feed()
         self.allowances = Allowances()
+        self.meter: Meter = SILENT  # hears of what has become durable, and of how long things take
         self._remember_ended = remember_ended
         self._unfinished: dict[str, Job] = {}
         self._ended: OrderedDict[str, Job] = OrderedDict()
@@ -79,6 +81,10 @@ class LiveView:
     def unfinished(self) -> int:
         """How many jobs have not ended."""
         return len(self._unfinished)
+
+    def unfinished_jobs(self) -> Iterable[Job]:
+        """Every job that has not ended. To be gone through at once."""
+        return self._unfinished.values()
 
     async def changed(self, job_id: str, version: int, timeout: float) -> Job | None:
         """The job as soon as its version is above `version`; None when `timeout` seconds have passed before that."""

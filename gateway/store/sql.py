@@ -7,6 +7,7 @@ awaits that commit goes on.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -84,9 +85,10 @@ class SqlStore:
             if not accepted.replayed:
                 new = accepted.job
                 happened = Happened(accepted.seq, JobEvent.ACCEPTED.value, new.created_us, None, new)
+                self.live.meter.accepted(new)
                 self.live.feed.announce(happened)
 
-        return await self._engine.write(transactions.accept(job, decision, idempotency), landed)
+        return await self._timed(transactions.accept(job, decision, idempotency), landed)
 
     async def replayed(self, caller: str, idempotency: Idempotency, now_us: int) -> Job | None:
         job = await self._engine.read(transactions.replayed(caller, idempotency, now_us))
@@ -99,13 +101,20 @@ class SqlStore:
     async def save(self, job: Job, *, attempt: Attempt | None = None, events: tuple[Event, ...] = ()) -> None:
         def landed(saved: Saved) -> None:
             self.live.put(job)
+            self.live.meter.saved(job, attempt, tuple(event.type for event in events))
             for seq, event in zip(saved.seqs, events, strict=True):
                 if event.type in SHOWN:
                     self.live.feed.announce(Happened(seq, event.type, event.at_us, event.attempt, job))
             if saved.owed:
                 self.live.post()
 
-        await self._engine.write(transactions.save(job, attempt, events), landed)
+        await self._timed(transactions.save(job, attempt, events), landed)
+
+    async def _timed(self, transaction: Transaction[T], landed: Callable[[T], None]) -> T:
+        began = time.perf_counter()
+        result = await self._engine.write(transaction, landed)
+        self.live.meter.written(time.perf_counter() - began)
+        return result
 
     async def job(self, job_id: str) -> Job | None:
         if (job := self.live.job(job_id)) is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from gateway.clips import Clips
-from gateway.jobs import Job
+from gateway.jobs import Attempt, Job
 from gateway.media import Pictures
 from gateway.settings import Routing
 from gateway.store.spec import Conflict, Store, StoreUnavailable
@@ -96,6 +96,10 @@ class Worker:
         Raises ProviderError."""
         return await self._refreshing.forget(job)
 
+    def open_attempts(self) -> Iterable[Attempt]:
+        """What is out or may be. To be gone through at once."""
+        return self._books.open.values()
+
     def _wake(self, job_id: str) -> None:
         self._at(job_id, 0)
 
@@ -112,14 +116,15 @@ class Worker:
         if old is not None:
             old.cancel()
         if not self._stopping:
-            self._timers[job_id] = asyncio.get_running_loop().call_later(seconds, self._due, job_id)
+            loop = asyncio.get_running_loop()
+            self._timers[job_id] = loop.call_later(seconds, self._due, job_id, loop.time() + seconds)
 
-    def _due(self, job_id: str) -> None:
+    def _due(self, job_id: str, at: float) -> None:
         self._timers.pop(job_id, None)
         if job_id in self._busy:
             self._again.add(job_id)
             return
-        task = asyncio.get_running_loop().create_task(self._run(job_id))
+        task = asyncio.get_running_loop().create_task(self._run(job_id, at))
         self._busy[job_id] = task
 
     def _call_next(self) -> None:
@@ -128,11 +133,12 @@ class Worker:
             if job_id not in self._busy:
                 self._at(job_id, 0)
 
-    async def _run(self, job_id: str) -> None:
+    async def _run(self, job_id: str, due: float) -> None:
         """One step, and the timer for the next. Nothing that a step raises may lose the job."""
         delay: float | None = 5.0
         try:
             async with self._gate:
+                self._store.live.meter.stepped(asyncio.get_running_loop().time() - due)
                 delay = await self._steps.step(job_id)
         except Conflict:
             delay = 0.0  # the caller's wish came between: read again

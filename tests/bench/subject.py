@@ -29,7 +29,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server as Granian
 from litestar import Litestar, get, post
 
-from gateway import app
+from gateway import app, log
 from gateway.settings import load
 
 Ready = Callable[[str], None]
@@ -57,7 +57,7 @@ class Told(msgspec.Struct, frozen=True):
 def gateway(config: Path, *, work: bool) -> Serve:
     """The whole service."""
     settings = load(config, environ={})
-    app.configure_log(settings)
+    log.configure(settings)
 
     async def serve(ready: Ready, stop: asyncio.Event) -> None:
         await app.serve(settings, ready=ready, stop=stop, work=work)
