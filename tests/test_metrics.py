@@ -8,7 +8,8 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from tests.house import KEY, ROOT, free_port, house, written
 from tests.test_money import CHEAP, MAIN, SPARE
 from tests.vendors.fal import FalServer
 from tests.vendors.kit import Pace
+from tests.vendors.receiver import Receiver
 from tests.vendors.script import act
 from tests.vendors.server import Options
 
@@ -71,12 +73,11 @@ async def scraped(http: httpx.AsyncClient) -> Page:
     return Page(reply.text)
 
 
-async def open_attempts(http: httpx.AsyncClient, **states: float) -> Page:
-    """The first scrape that tells of so many open attempts in these states; raises TimeoutError."""
+async def until(http: httpx.AsyncClient, is_so: Callable[[Page], bool]) -> Page:
+    """The first scrape of which this is so; raises TimeoutError."""
     async with asyncio.timeout(10):
         while True:
-            page = await scraped(http)
-            if all(page.get("attempts_open", state=state, **AT) == count for state, count in states.items()):
+            if is_so(page := await scraped(http)):
                 return page
             await asyncio.sleep(0.02)
 
@@ -129,12 +130,12 @@ async def test_a_scrape_tells_how_things_stand(fal: FalServer, tmp_path: Path) -
     async with house(tmp_path / "house", fal.url, on_unknown="hold") as gateway:
         fal.say(act("status", status=500))
         await gateway.create(seconds=5)
-        await open_attempts(gateway.http, unknown=1)
+        await until(gateway.http, lambda page: page.get("attempts_open", state="unknown", **AT) == 1)
         fal.say(act("stuck"))
         await gateway.create(seconds=5)
-        page = await open_attempts(gateway.http, unknown=1, running=1)
+        page = await until(gateway.http, lambda page: page.get("attempts_open", state="running", **AT) == 1)
 
-    assert page.get("attempts_open", state="running", **AT) == 1
+    assert page.get("attempts_open", state="unknown", **AT) == 1
     assert page.get("jobs", state="active", test="false") == 2
     assert page.get("jobs", state="queued", test="false") == 0
     assert page.get("reserved_usd", **AT) == pytest.approx(2 * CHEAP / 1e6)
@@ -146,6 +147,32 @@ async def test_a_scrape_tells_how_things_stand(fal: FalServer, tmp_path: Path) -
     assert page.get("price_usd_per_second", resolution="1080p", audio="true", **AT_SPARE) == pytest.approx(0.18)
     assert page.get("price_age_seconds", **AT) > 0
     assert page.get("store_writable") == 1
+
+
+async def test_a_webhook_is_late_by_the_time_since_its_event(fal: FalServer, tmp_path: Path) -> None:
+    with Receiver(500) as receiver:
+        quick = "[webhooks]\nretry_seconds = [0.1, 0.1]"
+        async with house(tmp_path / "house", fal.url, tables=quick) as gateway:
+            await gateway.ended((await gateway.create(seconds=5, callback_url=f"{receiver.url}/hook"))["id"])
+            page = await until(gateway.http, lambda page: page.get("delivery_lag_seconds_count") > 0)
+
+    assert page.all("webhook_tries_total") == {("due",): 1, ("delivered",): 1}
+    assert page.get("delivery_lag_seconds_count") == 1
+    assert page.get("delivery_lag_seconds_sum") > 0.08
+
+
+async def test_a_loop_that_was_held_up_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.metrics.LOOK_SECONDS", 0.01)
+    counted = Metrics()
+    watching = asyncio.create_task(counted.watch_loop())
+    await asyncio.sleep(0)
+
+    time.sleep(0.15)  # noqa: ASYNC251 — the very thing that is measured
+    await asyncio.sleep(0.01)
+    watching.cancel()
+
+    page = Page(counted.page("")[0].decode())
+    assert page.get("event_loop_lag_seconds_sum") > 0.1
 
 
 async def test_what_test_keys_do_is_no_money_and_no_news_of_a_vendor(fal: FalServer, tmp_path: Path) -> None:
