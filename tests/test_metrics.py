@@ -248,6 +248,7 @@ async def test_three_hundred_jobs_of_twenty_keys_add_no_series(fal: FalServer, t
         (Server(host="192.0.2.7"), "127.0.0.1:8080", False),
         (Server(host="127.0.0.1", public_url="https://video.example.com"), "127.0.0.1:8080", False),
         (Server(host="127.0.0.1"), "rebound.example.com", False),
+        (Server(host="127.0.0.1"), "[::1", False),
     ],
 )
 async def test_without_a_key_only_where_nobody_else_can_ask(

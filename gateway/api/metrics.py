@@ -7,7 +7,6 @@ by name; `[server] metrics_port` is a door of its own, and not here.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from gateway.api.openapi import Operation
 from gateway.api.problems import Problem
 from gateway.keys import Need
 from gateway.settings import Server
+from providers.guard import is_loopback
 
 OPERATIONS = (
     Operation(
@@ -41,7 +41,7 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
     @get("/metrics")
     async def metrics(request: Request[Any, Any, Any]) -> Answer:
         # a page in a browser can reach loopback under a name of its own
-        if not (is_private and _is_loopback(urlsplit(f"//{header(request.scope, b'host') or ''}").hostname)):
+        if not (is_private and is_loopback(_host_in(f"//{header(request.scope, b'host') or ''}"))):
             ring.caller(request.scope, needs=Need.METRICS)
         if rooms.scrape is None:
             raise Problem(404, "metrics_not_found", "Nothing is measured here.")
@@ -53,14 +53,12 @@ def routes(rooms: Rooms) -> list[HTTPRouteHandler]:
 
 def _is_private(server: Server) -> bool:
     """Whether only this machine can ask. One that has a public name is behind a proxy, which anybody can ask."""
-    public = urlsplit(server.public_url).hostname if server.public_url else None
-    return _is_loopback(server.host) and (public is None or _is_loopback(public))
+    public = server.public_url is not None and not is_loopback(_host_in(server.public_url))
+    return is_loopback(server.host) and not public
 
 
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
+def _host_in(url: str) -> str:
     try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
+        return urlsplit(url).hostname or ""
+    except ValueError:  # an address in brackets that is none
+        return ""
