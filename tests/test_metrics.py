@@ -149,6 +149,19 @@ async def test_a_scrape_tells_how_things_stand(fal: FalServer, tmp_path: Path) -
     assert page.get("store_writable") == 1
 
 
+async def test_a_replay_is_no_second_job(fal: FalServer, tmp_path: Path) -> None:
+    async with service(tmp_path, fal) as (gateway, client):
+        key = await new_key(gateway, "team")
+        form = {"model": "kling-v3-pro", "prompt": "a lighthouse", "seconds": 5}
+        ask = {"idempotency-key": "the same"}
+        answers = [await client(key.text).post("/v1/videos", json=form, headers=ask) for _ in range(3)]
+        page = Page(gateway.rooms.scrape("")[0].decode())
+
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert page.all("jobs_accepted_total") == {("false",): 1}
+    assert page.get("request_seconds_count", method="POST", route="/v1/videos", status="2xx") == 3
+
+
 async def test_a_webhook_is_late_by_the_time_since_its_event(fal: FalServer, tmp_path: Path) -> None:
     with Receiver(500) as receiver:
         quick = "[webhooks]\nretry_seconds = [0.1, 0.1]"
