@@ -154,7 +154,7 @@ class Metrics(Meter):
         if end is None:
             return
         self._ends.labels(provider, backend, end, attempt.fault.kind.value if attempt.fault is not None else "").inc()
-        if attempt.cost_usd_micros:
+        if attempt.cost_usd_micros is not None and attempt.cost_usd_micros > 0:
             known = attempt.state is not AttemptState.WRITTEN_OFF
             self._spend.labels(provider, backend, _truth(known)).inc(attempt.cost_usd_micros / MICROS)
         if event == AttemptEvent.SUCCEEDED and attempt.ended_us is not None:
