@@ -155,7 +155,7 @@ def _plain(value: Any) -> Any:
         if value.kept is not None:
             return {"sha256": value.kept.sha256}
         return value.text if value.file_id is None else {"file_id": value.file_id}
-    raise NotImplementedError(type(value))
+    raise NotImplementedError(type(value))  # msgspec's word for a type that a hook does not know
 
 
 _canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic")

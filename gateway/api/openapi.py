@@ -190,4 +190,4 @@ def _schema_of(shape: type) -> dict[str, Any]:
             "required": ["id"],
             "additionalProperties": False,
         }
-    raise NotImplementedError(shape)
+    raise NotImplementedError(shape)  # msgspec's word for a type that a hook does not know

@@ -215,7 +215,7 @@ def picture(kind: type, value: Any) -> Any:
     """msgspec's question for a SentPicture: a file, an address, `{"image_url": …}`, or OpenRouter's
     `{"type": "image_url", "image_url": {"url": …}}`. Raises ValueError with a sentence."""
     if kind is not SentPicture:
-        raise NotImplementedError(kind)
+        raise NotImplementedError(kind)  # msgspec's word for a type that a hook does not know
     match value:
         case SentPicture():
             return value

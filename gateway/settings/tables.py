@@ -99,8 +99,8 @@ class Account(Frozen):
     callbacks: bool = True
 
 
-class File(Frozen):
-    """The tables of a configuration file, except `providers`, whose keys each provider's own Settings declares."""
+class Tables(Frozen):
+    """What both a file and the whole of the settings hold."""
 
     server: Server = Server()
     store: StoreSettings = StoreSettings()
@@ -110,20 +110,17 @@ class File(Frozen):
     archive: ArchiveSettings = ArchiveSettings()
     retention: Retention = Retention()
     log: Log = Log()
+
+
+class File(Tables):
+    """The tables of a configuration file, except `providers`, whose keys each provider's own Settings declares."""
+
     catalogue: tuple[str, ...] = ()
 
 
-class Settings(Frozen):
+class Settings(Tables):
     """Everything that the operator decided."""
 
-    server: Server = Server()
-    store: StoreSettings = StoreSettings()
-    egress: Egress = Egress()
-    routing: Routing = Routing()
-    webhooks: Webhooks = Webhooks()
-    archive: ArchiveSettings = ArchiveSettings()
-    retention: Retention = Retention()
-    log: Log = Log()
     accounts: tuple[Account, ...] = ()
     catalogue: tuple[Path, ...] = ()
     dev: bool = False
