@@ -6,13 +6,6 @@ Over real sockets, against a real process; the clips are rendered by the sandbox
 from __future__ import annotations
 
 import io
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +16,13 @@ from openai import OpenAI
 from PIL import Image
 
 from tests.sdk.conftest import Node
+from tests.sdk.dev_server import dev_server
 
 pytestmark = [
     # every method of the clients' `videos` says that OpenAI's own service has ended
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.xdist_group("openai_clients"),
 ]
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 30
 MODEL = "sandbox/steady"  # the lane that never breaks
 CLIP: dict[str, Any] = {"model": MODEL, "prompt": "a red kite over the dunes", "seconds": "1", "size": "426x240"}
 
@@ -38,39 +30,8 @@ CLIP: dict[str, Any] = {"model": MODEL, "prompt": "a red kite over the dunes", "
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of these tests alone."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FILMGATE_")}
-    log = tmp_path_factory.mktemp("filmgate") / "serve.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--dev", "--port", str(port)],
-            cwd=log.parent,
-            env=own | {"PYTHONPATH": str(ROOT)},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait(url, process, log)
+    with dev_server(tmp_path_factory.mktemp("filmgate")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-    assert process.returncode == 0, log.read_text()
-    assert "request.failed" not in log.read_text()  # not one defect of ours in all these calls
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    pytest.fail(f"the server did not answer:\n{log.read_text()}")
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ class Nobody:
     async def submit(
         self, request: VideoRequest, *, model_id: str, callback_url: str | None, client_id: str
     ) -> Operation:
-        raise NotImplementedError
+        raise AssertionError("the simulation never speaks to a vendor")
 
     async def poll(self, operation: Operation) -> Status:
-        raise NotImplementedError
+        raise AssertionError("the simulation never speaks to a vendor")
 
 
 class Ours(Buyer):
